@@ -1,0 +1,121 @@
+"""Every error an operator can meet, with what to do (`hint`) and the process's exit code.
+
+    Csv2KafkaError
+    |- UsageError              2   the command line contradicts itself
+    |- BadData                65   the file cannot be loaded as it is
+    |  |- BadHeader
+    |  `- BadRow                   row number, byte range, reason
+    |- SourceError            66
+    |  |- SourceMissing
+    |  `- SourceChanged            the object is no longer the one the job began with
+    |- Retryable              75   run the same command again
+    |  |- SourceUnavailable
+    |  |- KafkaUnavailable
+    |  |- CheckpointUnavailable
+    |  |- JobHeld                  another instance holds the job's lease
+    |  `- Fenced                   another instance took the job over while this one ran
+    |- Denied                 77   credentials or permissions
+    `- ConfigError            78   an option, the topic, or the job's own past forbids going on
+       |- TopicError
+       |- JobConflict              the checkpoint and the log (or the options) contradict each other
+       `- CheckpointMissing        the checkpoint's table or folder is not there
+
+Any other exception is a bug. Nothing here logs; the command line prints message and hint.
+"""
+
+from __future__ import annotations
+
+from csv2kafka.model import Position
+
+
+class Csv2KafkaError(Exception):
+    """Base of all operating errors. `hint` says what the user can do now; `exit_code` is the process's."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(Csv2KafkaError):
+    exit_code = 2
+
+
+class BadData(Csv2KafkaError):
+    exit_code = 65
+
+
+class BadHeader(BadData):
+    pass
+
+
+class BadRow(BadData):
+    """Row number `start.row + 1` at bytes `start.byte_offset` to `end_byte` (exclusive) cannot become a record."""
+
+    def __init__(self, start: Position, end_byte: int, reason: str, *, hint: str) -> None:
+        super().__init__(
+            f"row {start.row + 1} (bytes {start.byte_offset} to {end_byte}) {reason}; "
+            f"the {start.row} rows before it are safe",
+            hint=hint,
+        )
+        self.start = start
+        self.end_byte = end_byte
+        self.reason = reason
+
+
+class SourceError(Csv2KafkaError):
+    exit_code = 66
+
+
+class SourceMissing(SourceError):
+    pass
+
+
+class SourceChanged(SourceError):
+    pass
+
+
+class Retryable(Csv2KafkaError):
+    exit_code = 75
+
+
+class SourceUnavailable(Retryable):
+    pass
+
+
+class KafkaUnavailable(Retryable):
+    pass
+
+
+class CheckpointUnavailable(Retryable):
+    pass
+
+
+class JobHeld(Retryable):
+    pass
+
+
+class Fenced(Retryable):
+    pass
+
+
+class Denied(Csv2KafkaError):
+    exit_code = 77
+
+
+class ConfigError(Csv2KafkaError):
+    exit_code = 78
+
+
+class TopicError(ConfigError):
+    pass
+
+
+class JobConflict(ConfigError):
+    pass
+
+
+class CheckpointMissing(ConfigError):
+    pass

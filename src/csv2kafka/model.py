@@ -1,0 +1,151 @@
+"""The nouns that travel through the pipeline: frozen, with units in their names.
+
+Only data may live here: no I/O, no clock, no import from the rest of the package.
+Rows are CSV records (a quoted newline does not end one), counted without the header and without blank lines.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place between two rows: `row` rows lie before it, the next one starts at or after `byte_offset`."""
+
+    row: int
+    byte_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """One version of one object; two reads with equal identities see the same bytes.
+
+    `etag` is the object's ETag on S3 and a modification stamp for a local file.
+    """
+
+    uri: str
+    size_bytes: int
+    etag: str
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole rows cut from the source: `data[:size_bytes]` are the bytes, the rest is zero padding for the kernel."""
+
+    data: bytes
+    size_bytes: int
+    start: Position
+    rows: int
+
+    @property
+    def end(self) -> Position:
+        return Position(self.start.row + self.rows, self.start.byte_offset + self.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows `start` to `end`, framed and compressed: everything of a RecordBatch but its header."""
+
+    start: Position
+    end: Position
+    codec: int
+    records: bytes
+    uncompressed_bytes: int
+
+    @property
+    def rows(self) -> int:
+        return self.end.row - self.start.row
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMark:
+    """The last batch (or control marker: `last_sequence` -1) of this job that lies before a log offset."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+
+
+class JobStatus(enum.StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    RESET = "RESET"  # forgotten on purpose: the next run may begin at row 1 although Kafka remembers the job
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """Where a job stands in Kafka: the next offset that may hold a row of it, and what lies right before."""
+
+    cluster_id: str
+    topic: str
+    topic_id: str
+    partition: int
+    next_offset: int
+    last_own: OwnMark | None = None
+    producer_ids: tuple[int, ...] = ()  # every producer id this job ever wrote with, the newest last
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a job may rely on after a crash. Only acknowledged rows are ever counted.
+
+    `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
+    plan's fields alone (last_line, total_sent). `first_offset` is the log's end when the job began;
+    `record_shape` names the options that decide what a record looks like.
+    """
+
+    job_id: str
+    last_line: int = 0
+    total_sent: int = 0
+    status: JobStatus = JobStatus.IN_PROGRESS
+    byte_offset: int | None = None
+    source: SourceIdentity | None = None
+    record_shape: str | None = None
+    log: LogPosition | None = None
+    first_offset: int | None = None
+    timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
+
+    @property
+    def position(self) -> Position | None:
+        return None if self.byte_offset is None else Position(self.last_line, self.byte_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a running job, taken about once a second. Rates and times are None until they are known."""
+
+    rows: int  # acknowledged rows of the whole job, earlier runs included
+    bytes_done: int  # of the source, acknowledged
+    bytes_total: int
+    elapsed_s: float  # of this run
+    rows_per_s: float
+    eta_s: float | None
+    ack_latency_s: float | None  # of the newest Produce request
+    checkpoints: int
+    retries: int
+    rows_total: int | None = None  # only when the caller knows it
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a run did, for the user and for machines (`--json`)."""
+
+    job_id: str
+    source: SourceIdentity
+    topic: str
+    partition: int
+    status: str  # complete | already complete | stopped
+    rows: int  # of the whole job
+    rows_this_run: int
+    bytes: int
+    first_offset: int
+    next_offset: int
+    takeovers: int
+    duration_s: float
+    rows_per_s: float
+    resumed_at_row: int
+    startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
