@@ -1,0 +1,1 @@
+"""The module that the testing plan names: re-exports and a thin processor over the same pipeline."""
