@@ -32,8 +32,24 @@ class SourceIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How fields are told apart: two different single ASCII characters, neither a line end."""
+
+    delimiter: str = ","
+    quote: str = '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns' names and where the first row may begin."""
+
+    columns: tuple[str, ...]
+    end_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """Whole rows cut from the source: `data[:size_bytes]` are the bytes, the rest is zero padding for the kernel."""
+    """Whole rows cut from the source: `data[:size_bytes]` are theirs; what follows is padding."""
 
     data: bytes
     size_bytes: int

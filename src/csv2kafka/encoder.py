@@ -1,0 +1,160 @@
+"""Block -> batches: frame the rows, compress them, keep each batch below what the topic takes. Pure, thread-safe.
+
+`encode` may run in several threads at once: the kernel and the compressors release the GIL, each thread has an
+output buffer of its own. What a batch is sent under (producer, sequence, time) is the sender's business.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from csv2kafka import csvkernel, recordbatch, slowcsv
+from csv2kafka.errors import BadRow
+from csv2kafka.model import Batch, Block, Dialect, Position
+from csv2kafka.simd import Bytes
+
+_ALL_ROWS = 1 << 62
+_MAX_BLOCK_BYTES = 4 << 20
+_MIN_BLOCK_BYTES = 64 << 10
+_MAX_UNCOMPRESSED_BYTES = 16 << 20  # a batch is closed here even if it would compress well: consumers must hold it
+_FILL = 0.92  # how near to the topic's limit a batch is aimed
+_REASONS = {
+    csvkernel.BAD_UTF8: "is not valid UTF-8",
+    csvkernel.UNCLOSED_QUOTE: "has a quote that is never closed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A block's batches in order; with `bad`, they end before the first row that cannot become a record."""
+
+    batches: tuple[Batch, ...]
+    bad: BadRow | None = None
+
+
+class Encoder:
+    """Encodes blocks of one file for one topic. `max_batch_bytes` is the topic's max.message.bytes."""
+
+    def __init__(self, columns: Sequence[str], dialect: Dialect, codec: int, max_batch_bytes: int) -> None:
+        self.dialect = dialect
+        self._codec = codec
+        self._max_batch_bytes = max_batch_bytes
+        self._columns = len(columns)
+        prefixes = [
+            ('{"' if not number else '","').encode() + json.dumps(name, ensure_ascii=False)[1:].encode() + b':"'
+            for number, name in enumerate(columns)
+        ]
+        self._prefixes = np.frombuffer(b"".join(prefixes) + bytes(csvkernel.PADDING), np.uint8)
+        self._prefix_at = np.cumsum([0, *map(len, prefixes)], dtype=np.int64)
+        self._local = threading.local()
+        self._packed_ratio = 1.0  # compressed record bytes for each byte of CSV, the recent worst case
+
+    @property
+    def block_bytes(self) -> int:
+        """How many bytes of CSV are likely to fill one batch."""
+        wanted = int(_FILL * self._max_batch_bytes / self._packed_ratio)
+        return max(_MIN_BLOCK_BYTES, min(_MAX_BLOCK_BYTES, wanted))
+
+    def encode(self, block: Block) -> Encoded:
+        """Raises nothing for bad data: that comes as `Encoded.bad`, behind the batches before it."""
+        src = np.frombuffer(block.data, np.uint8)
+        batches: list[Batch] = []
+        start = block.start
+        at = 0
+        max_rows = _ALL_ROWS
+        while at < block.size_bytes:
+            out, end, rows, status = self._frame(src, at, block.size_bytes, max_rows)
+            if rows:
+                records = recordbatch.compress(self._codec, out.data)
+                size_bytes = recordbatch.HEADER_BYTES + len(records)
+                if size_bytes > self._max_batch_bytes:
+                    if rows == 1:
+                        return Encoded(
+                            tuple(batches), self._too_large(start, block.start.byte_offset + end, size_bytes)
+                        )
+                    max_rows = max(1, min(rows // 2, int(rows * _FILL * self._max_batch_bytes / size_bytes)))
+                    continue
+                self._learn(len(records) / (end - at))
+                position = Position(start.row + rows, block.start.byte_offset + end)
+                batches.append(Batch(start, position, self._codec, records, len(out)))
+                start = position
+            at = end
+            if status not in (csvkernel.OK, csvkernel.FULL):
+                return Encoded(tuple(batches), self._bad_row(src, at, block, start, status))
+            if not rows and status == csvkernel.OK:
+                break  # nothing but blank lines was left
+        if start.row != block.end.row:
+            raise AssertionError(f"the splitter counted rows to {block.end.row}, the encoder to {start.row}")
+        return Encoded(tuple(batches))
+
+    def frame(self, block: Block) -> bytes:
+        """The block's rows as the uncompressed records of one batch, to compare with what lies in the log."""
+        out, end, rows, status = self._frame(np.frombuffer(block.data, np.uint8), 0, block.size_bytes, _ALL_ROWS)
+        if status != csvkernel.OK or rows != block.rows:
+            raise AssertionError(
+                f"rows {block.start.row} to {block.end.row} were sent but do not encode: {status}, {end}"
+            )
+        return out.tobytes()
+
+    def _frame(self, src: Bytes, at: int, stop: int, max_rows: int) -> tuple[Bytes, int, int, int]:
+        """Run the kernel into this thread's buffer, grown as needed; return (records, end, rows, status)."""
+        while True:
+            buffer = self._buffer()
+            end, written, rows, status = csvkernel.encode_rows(
+                src,
+                at,
+                stop,
+                ord(self.dialect.delimiter),
+                ord(self.dialect.quote),
+                self._prefixes,
+                self._prefix_at,
+                buffer,
+                max_rows,
+            )
+            if status == csvkernel.FULL and (rows == 0 or buffer.size < _MAX_UNCOMPRESSED_BYTES):
+                self._local.buffer = np.empty(2 * buffer.size, np.uint8)
+                continue
+            return buffer[:written], end, rows, status
+
+    def _buffer(self) -> Bytes:
+        buffer: Bytes | None = getattr(self._local, "buffer", None)
+        if buffer is None:
+            buffer = self._local.buffer = np.empty(4 << 20, np.uint8)
+        return buffer
+
+    def _learn(self, ratio: float) -> None:
+        # Falls slowly and rises at once: a batch beyond the limit costs twice, one below it costs little.
+        self._packed_ratio = max(ratio, 0.9 * self._packed_ratio + 0.1 * ratio)
+
+    def _too_large(self, start: Position, end_byte: int, size_bytes: int) -> BadRow:
+        return BadRow(
+            start,
+            end_byte,
+            f"makes a record batch of {size_bytes} bytes, more than the topic's max.message.bytes "
+            f"({self._max_batch_bytes})",
+            hint=f"Raise max.message.bytes of the topic to {size_bytes} or more "
+            "(kafka-configs.sh --alter --entity-type topics) and run the same command again.",
+        )
+
+    def _bad_row(self, src: Bytes, at: int, block: Block, start: Position, status: int) -> BadRow:
+        dialect = self.dialect
+        delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
+        _, end, _, _ = csvkernel.scan_rows(src, at, block.size_bytes, at, False, True, delimiter, quote, 1)
+        if end == at:
+            end = block.size_bytes
+        reason = _REASONS.get(status) or self._ragged(block.data[at:end])
+        return BadRow(
+            Position(start.row, block.start.byte_offset + at),
+            block.start.byte_offset + end,
+            reason,
+            hint="Mend this row in the file and load it as a new job (a mended file is another object).",
+        )
+
+    def _ragged(self, row: bytes) -> str:
+        fields = len(slowcsv.fields(row.decode("utf-8", "replace"), self.dialect))
+        return f"has {fields} field{'s' if fields > 1 else ''} where the header has {self._columns}"
