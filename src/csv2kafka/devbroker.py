@@ -1,0 +1,305 @@
+"""A real Apache Kafka on this machine, for demo, tests and benchmarks: one node, KRaft, 127.0.0.1.
+
+It starts, stops and breaks a broker process. Nothing of the loader may live here, nor any Kafka client.
+POSIX only; that the broker dies with its parent is certain on Linux, elsewhere it needs a regular exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Self
+
+from csv2kafka.errors import ConfigError, KafkaUnavailable
+from csv2kafka.javaenv import find_jars, find_java
+
+KAFKA_VERSION = "4.3.1"
+HOST = "127.0.0.1"
+
+# The binding for SLF4J 1.7, which Kafka's jars want and do not bring.
+_LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
+
+# Runs a command that the kernel kills when the process that started it is gone. The check of the parent closes
+# the gap before the prctl call; an interpreter of its own, as Python code between fork and exec can deadlock.
+_DIE_WITH_PARENT = (
+    "import ctypes, os, sys; "
+    "ctypes.CDLL(None).prctl(1, 9); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+_LOG4J = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class Broker:
+    """One running broker. `bootstrap` is its address; it is ready for clients once the constructor returns.
+
+    port: a free one unless given; it stays the broker's own through restarts.
+    data_dir: a temporary folder, removed by `close`, unless given; a used one goes on with its data.
+    properties: more of Kafka's server properties, which win over the ones set here.
+    Raises ConfigError (no Java, no jgo, port taken), Retryable (jars not to be had), KafkaUnavailable.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        data_dir: Path | None = None,
+        properties: Mapping[str, str] | None = None,
+        heap_mb: int = 768,
+        version: str = KAFKA_VERSION,
+        java: Path | None = None,
+    ) -> None:
+        self.version = version
+        self._java = java or find_java()
+        self._jars = find_jars(f"org.apache.kafka:kafka_2.13:{version}", _LOG_BINDING)
+        self._heap_mb = heap_mb
+        self._reserved = [_reserve(port), _reserve(None)]
+        self.port, self._controller_port = (int(held.getsockname()[1]) for held in self._reserved)
+        if sys.platform != "linux":  # only there may the broker listen beside a socket that keeps the port
+            self._release_ports()
+        self.bootstrap = f"{HOST}:{self.port}"
+        self._is_temporary = data_dir is None
+        self.data_dir = (data_dir or Path(tempfile.mkdtemp(prefix="csv2kafka-broker-"))).absolute()
+        self.log_path = self.data_dir / "broker.log"
+        self._properties = self._server_properties() | dict(properties or {})
+        self._pid = 0
+        self._exited = threading.Event()
+        self._exited.set()
+        atexit.register(self.close)
+        try:
+            self._start()
+        except BaseException as error:
+            if isinstance(error, KafkaUnavailable):
+                self._is_temporary = False  # the error names the log: keep it
+            self.close()
+            raise
+
+    def _server_properties(self) -> dict[str, str]:
+        internal_topics = {
+            f"{topic}.{name}": "1"
+            for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+            for name in ("replication.factor", "num.partitions")
+        }
+        return internal_topics | {
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
+            "log.dirs": str(self.data_dir / "log"),
+            "group.initial.rebalance.delay.ms": "0",
+            # After a crash the controller refuses the broker until its old session has run out: 9 s by default.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            "log.cleaner.dedupe.buffer.size": str(16 << 20),  # 128 MiB by default: too much of a small heap
+        }
+
+    @property
+    def pid(self) -> int:
+        """The Java process's id, of the last one when it does not run."""
+        return self._pid
+
+    @property
+    def is_running(self) -> bool:
+        return not self._exited.is_set()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash does it; returns when the process is gone. The data stays."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start again with the same data and port, after a regular stop if it still runs."""
+        self._end(signal.SIGTERM)
+        self._start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wait(self) -> None:
+        """Block until the process has ended."""
+        self._exited.wait()
+
+    def close(self) -> None:
+        """Stop the broker and, unless a data folder was given, remove its data. May be called again."""
+        atexit.unregister(self.close)
+        self._end(signal.SIGKILL if self._is_temporary else signal.SIGTERM)
+        self._release_ports()
+        if self._is_temporary:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _release_ports(self) -> None:
+        for held in self._reserved:
+            held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end(self, how: signal.Signals, patience_s: float = 20) -> None:
+        if not self.is_running:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, how)
+            os.kill(self.pid, signal.SIGCONT)  # a paused process would never see SIGTERM
+        if not self._exited.wait(patience_s):
+            os.kill(self.pid, signal.SIGKILL)
+            self._exited.wait()
+
+    def _start(self, patience_s: float = 90) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        settings = self.data_dir / "server.properties"
+        settings.write_text("".join(f"{key}={value}\n" for key, value in self._properties.items()))
+        (self.data_dir / "log4j2.properties").write_text(_LOG4J)
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self._format(settings)
+        java = self._java_command("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
+        command = [*java, "kafka.Kafka", str(settings)]
+        started = threading.Event()
+        self._exited.clear()
+        threading.Thread(target=self._own, args=(command, started), daemon=True).start()
+        started.wait()
+        deadline = time.monotonic() + patience_s
+        while not _is_serving(self.port):
+            if self._exited.wait(0.02):
+                self.fail("stopped while it was starting")
+            if time.monotonic() > deadline:
+                self.fail(f"did not answer within {patience_s:.0f} s")
+
+    def _own(self, command: list[str], started: threading.Event) -> None:
+        """Start the process and wait for its end, in one thread: to the kernel the thread that started a process,
+        not the program, is the parent with which it shall die.
+        """
+        if sys.platform == "linux":
+            command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
+        try:
+            with self.log_path.open("ab") as log:
+                process = subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is for the owner, which then stops the broker
+                )
+            self._pid = process.pid
+            started.set()
+            process.wait()
+        finally:
+            self._exited.set()
+            started.set()
+
+    def _format(self, settings: Path) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = [*self._java_command("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool"]
+        # "=", because a random id may begin with a dash
+        arguments = ["format", f"--cluster-id={cluster_id}", "-c", str(settings)]
+        with self.log_path.open("ab") as log:
+            subprocess.run([*tool, *arguments], stdout=log, stderr=subprocess.STDOUT, check=False)  # noqa: S603
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self.fail("could not lay out its data folder")
+
+    def _java_command(self, *options: str) -> list[str]:
+        return [
+            str(self._java),
+            *options,
+            f"-Xmx{self._heap_mb}m",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
+            "-cp",
+            os.pathsep.join(map(str, self._jars)),
+        ]
+
+    def fail(self, what: str) -> NoReturn:
+        """Raise KafkaUnavailable: what happened, and how the log ends."""
+        last_lines = self.log_path.read_text(errors="replace").splitlines()[-15:]
+        raise KafkaUnavailable(
+            f"Apache Kafka {self.version} {what}",
+            hint="\n".join([f"read {self.log_path}, which ends with:", *last_lines]),
+        )
+
+
+def serve(port: int | None, data_dir: Path | None, *, version: str = KAFKA_VERSION) -> None:
+    """Run a broker in the foreground until Ctrl-C or SIGTERM; once it is ready, stdout gets its address alone.
+
+    Raises what `Broker` raises, and KafkaUnavailable when the broker ends by itself.
+    """
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Broker(port=port, data_dir=data_dir, version=version) as broker,
+    ):
+        sys.stdout.write(f"{broker.bootstrap}\n")
+        sys.stdout.flush()
+        broker.wait()
+        broker.fail("stopped by itself")
+
+
+def _reserve(port: int | None) -> socket.socket:
+    """A socket that keeps `port` (None: a free one) out of the hands of others while no broker listens on it.
+
+    The broker's own socket may be bound beside this one, because neither of the two refuses reuse and this one
+    never listens. Without it, a client that retries while the broker is down may connect to itself there.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((HOST, port or 0))
+    except OSError as error:
+        held.close()
+        raise ConfigError(f"port {port}: {error.strerror}", hint="choose another --port") from error
+    return held
+
+
+def _is_serving(port: int) -> bool:
+    """Whether the broker answers a Metadata request (version 1, no topics) with itself in its list of brokers.
+
+    A port that accepts connections, or an ApiVersions answer, may come before the controller lets it work.
+    """
+    correlation_id = 7
+    request = struct.pack(">hhih", 3, 1, correlation_id, 0) + struct.pack(">i", 0)
+    try:
+        with socket.create_connection((HOST, port), timeout=2) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as answer:
+                head = answer.read(12)
+    except OSError:
+        return False
+    if len(head) < 12:
+        return False
+    answered_id, brokers = struct.unpack(">ii", head[4:])
+    return bool(answered_id == correlation_id and brokers > 0)
