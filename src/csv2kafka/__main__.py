@@ -1,0 +1,5 @@
+"""`python -m csv2kafka`."""
+
+from csv2kafka.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""How the command line's options are written and explained; in brackets the environment variables that do the same.
+
+Declarations only: what a value may be is settings.py's business, all but what the parser itself can tell.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _refuse_secrets(arguments: list[str] | None) -> list[str] | None:
+    """While the parser runs: a secret that lost its key must not end up in the parser's own error message."""
+    if arguments:
+        from csv2kafka.client_properties import split_flag  # noqa: PLC0415
+
+        for argument in arguments:
+            split_flag(argument)
+    return arguments
+
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="s3://BUCKET/KEY or a path. (S3_BUCKET and S3_KEY, CSV2KAFKA_SOURCE)",
+    ),
+]
+Topic = Annotated[
+    str | None,
+    typer.Argument(metavar="TOPIC", show_default=False, help="The topic to load into. (KAFKA_TOPIC)"),
+]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(
+        "-b",
+        "--bootstrap-server",
+        "--brokers",
+        metavar="HOST:PORT,...",
+        help="Brokers to begin with. (KAFKA_BOOTSTRAP_SERVERS)",
+    ),
+]
+Properties = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-X",
+        metavar="KEY=VALUE",
+        callback=_refuse_secrets,
+        help="A client property under its Java name, such as security.protocol=SSL; may be repeated. No secrets "
+        "here. (KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_PASSWORD ...)",
+    ),
+]
+CommandConfig = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PROPERTIES",
+        help="A file with client properties, secrets included. (CSV2KAFKA_COMMAND_CONFIG)",
+    ),
+]
+Partition = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="The partition; needed where the topic has several. (CSV2KAFKA_PARTITION)"),
+]
+Compression = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODEC",
+        help="Of the batches: lz4 (default), zstd, gzip, snappy or none. (CSV2KAFKA_COMPRESSION)",
+    ),
+]
+CreateTopic = Annotated[
+    bool | None,
+    typer.Option(
+        "--create-topic/--no-create-topic",
+        show_default=False,
+        help="Create a missing topic, with one partition: yes by default. (CSV2KAFKA_CREATE_TOPIC)",
+    ),
+]
+AcceptNewProducerId = Annotated[
+    bool,
+    typer.Option(
+        "--accept-new-producer-id",
+        help="Go on although Kafka has forgotten the job's producer id; only when no other instance of the job "
+        "can still be running. (CSV2KAFKA_ACCEPT_NEW_PRODUCER_ID)",
+    ),
+]
+JobId = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The job's name; made from source, topic and partition by default. (JOB_ID)"),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where the job's position is kept: sqlite:///PATH or dynamodb://TABLE; a file in the user's state "
+        "folder by default. (DYNAMODB_TABLE, CSV2KAFKA_CHECKPOINT)",
+    ),
+]
+CheckpointInterval = Annotated[
+    int | None,
+    typer.Option(
+        metavar="ROWS",
+        min=1,
+        help="Checkpoint after so many rows, too, not only every second. (CSV2KAFKA_CHECKPOINT_INTERVAL)",
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="Between fields; a comma by default, \\t is a tab. (CSV2KAFKA_DELIMITER)"),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The AWS region. (CSV2KAFKA_REGION, AWS_DEFAULT_REGION)"),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The AWS profile. (CSV2KAFKA_PROFILE, AWS_PROFILE)"),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TOML",
+        help="A file with options under their long names and client properties in [client]. (CSV2KAFKA_CONFIG)",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for errors too.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only on stderr.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Details on stderr.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's name, as a run shows it.")]
+Port = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=65535, help="On 127.0.0.1; a free one by default.", show_default=False),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep the data in this folder; thrown away by default.", show_default=False),
+]

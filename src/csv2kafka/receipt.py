@@ -1,0 +1,65 @@
+"""A Receipt as a small table for people and as a JSON object for machines. Pure: no printing, no files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from csv2kafka import human
+from csv2kafka.model import Receipt
+
+
+def as_dict(receipt: Receipt) -> dict[str, Any]:
+    """The receipt's fields, the source nested, and `bytes_per_s`; None becomes null."""
+    return {**asdict(receipt), "bytes_per_s": bytes_per_s(receipt)}
+
+
+def as_text(receipt: Receipt) -> str:
+    """A headline and aligned lines, without a newline at the end."""
+    source = receipt.source
+    version = f", version {source.version_id}" if source.version_id else ""
+    lines = {
+        "job": receipt.job_id,
+        "source": source.uri,
+        "identity": f"{source.size_bytes:,} bytes, etag {source.etag}{version}",
+        "topic": f"{receipt.topic}, partition {receipt.partition}",
+        "offsets": _offsets(receipt),
+        "rows": _rows(receipt),
+        "bytes": f"{receipt.bytes:,} ({human.size(receipt.bytes)})",
+    }
+    if receipt.rows_this_run:
+        lines["duration"] = human.duration(receipt.duration_s) + _startup(receipt)
+        lines["speed"] = f"{receipt.rows_per_s:,.0f} rows/s, {human.size(bytes_per_s(receipt))}/s"
+    if receipt.takeovers > 1:
+        lines["take-overs"] = f"{receipt.takeovers} (of the partition, in this run)"
+    return "\n".join([_headline(receipt), "", *(f"  {name:<10}  {value}" for name, value in lines.items())])
+
+
+def bytes_per_s(receipt: Receipt) -> float:
+    """Bytes of the source a second: the row rate times the mean row, which holds for a resumed run too."""
+    return receipt.rows_per_s * receipt.bytes / receipt.rows if receipt.rows else 0.0
+
+
+def _headline(receipt: Receipt) -> str:
+    rows = human.plural(receipt.rows, "row")
+    if receipt.status == "stopped":
+        return f"stopped after {rows}, which are safe: run the same command again to go on"
+    return f"{receipt.status}: {rows}, each exactly once and in order"
+
+
+def _offsets(receipt: Receipt) -> str:
+    if receipt.next_offset <= receipt.first_offset:
+        return "none"
+    return f"{receipt.first_offset:,} to {receipt.next_offset - 1:,}"
+
+
+def _rows(receipt: Receipt) -> str:
+    if receipt.rows_this_run == receipt.rows:
+        return f"{receipt.rows:,}"
+    if receipt.rows_this_run == 0:
+        return f"{receipt.rows:,} (none left for this run)"
+    return f"{receipt.rows:,} ({receipt.rows_this_run:,} in this run, from row {receipt.resumed_at_row + 1:,} on)"
+
+
+def _startup(receipt: Receipt) -> str:
+    return "" if receipt.startup_s is None else f", the first row after {human.duration(receipt.startup_s)}"

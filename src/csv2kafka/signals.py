@@ -1,0 +1,126 @@
+"""SIGTERM and Ctrl-C: ask the run to stop, and see to it that the process ends in time whatever happens.
+
+A thread of its own watches: the main thread may be deep in a call that lets no Python handler run. What a stopped
+run saves is not decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Protocol, Self
+
+GRACE_S = 9.5  # of the 10 s that a stop may take
+_SAY_S = 0.3
+_DONE, _TOO_LATE = 0, -1  # no signal has these numbers
+
+
+class StopFlag(Protocol):
+    def set(self) -> None: ...
+
+
+class StopSignals:
+    """While entered (main thread only): the first signal sets `stop`, Ctrl-C after it ends the process at once.
+
+    If the process is still there `GRACE_S` after the first signal, it ends as well, be the reason a hanging run or
+    threads that it left behind. announce: takes a sentence for the user. abandon: reports (sentence, exit code)
+    before the process ends without a result. Both may block; nothing here waits for them.
+    """
+
+    def __init__(
+        self,
+        stop: StopFlag,
+        *,
+        announce: Callable[[str], None],
+        abandon: Callable[[str, int], None],
+        grace_s: float = GRACE_S,
+        end_process: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._stop = stop
+        self._announce = announce
+        self._abandon = abandon
+        self._grace_s = grace_s
+        self._end_process = end_process
+        self._first: int | None = None
+        self._inbox, self._outbox = socket.socketpair()
+        self._outbox.setblocking(False)
+        self._watcher = threading.Thread(target=self._watch, name="stop-signals", daemon=True)
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 and the first signal's number, None as long as there was none."""
+        return None if self._first is None else 128 + self._first
+
+    def __enter__(self) -> Self:
+        self._watcher.start()
+        # The C level handler writes the signal's number to this socket at once, whatever Python is doing.
+        self._old_fd = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
+        self._old_handlers = {number: signal.signal(number, _nothing) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._first is not None:
+            return  # the watch goes on until the process is gone
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        self._outbox.send(bytes([_DONE]))
+        self._watcher.join()
+        self._inbox.close()
+        self._outbox.close()
+
+    def _watch(self) -> None:
+        number = self._next(None)
+        if number == _DONE:
+            return
+        self._first = number
+        deadline = time.monotonic() + self._grace_s
+        self._stop.set()
+        again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
+        _aside(self._announce, f"stopping: what was read is being sent and checkpointed{again}")
+        while (number := self._next(deadline)) != _TOO_LATE:
+            if number == _DONE:
+                return
+            if number == signal.SIGINT:
+                self._end("interrupted again", 128 + number)
+                return
+        self._end(f"did not come to an end within {self._grace_s:g} s", 128 + self._first)
+
+    def _next(self, deadline: float | None) -> int:
+        """The number of the next signal that is ours, _TOO_LATE when none came before the deadline."""
+        while True:
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return _TOO_LATE
+            self._inbox.settimeout(left_s)
+            try:
+                number = self._inbox.recv(1)[0]
+            except TimeoutError:
+                return _TOO_LATE
+            if number in (signal.SIGTERM, signal.SIGINT, _DONE):  # others with a Python handler come by, too
+                return number
+
+    def _end(self, why: str, exit_code: int) -> None:
+        saying = _aside(
+            self._abandon, f"{why}; the rows since the last checkpoint are sorted out by the next run", exit_code
+        )
+        saying.join(_SAY_S)
+        self._end_process(exit_code)
+
+
+def _aside(function: Callable[..., None], *arguments: object) -> threading.Thread:
+    """Run something that may block (a full pipe, a terminal that stands still) in a thread nobody waits for."""
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """A handler must be there for the C level to write to the socket; it has nothing to do."""
