@@ -21,6 +21,7 @@ from csv2kafka.simd import Bytes
 _ALL_ROWS = 1 << 62
 _MAX_BLOCK_BYTES = 4 << 20
 _MIN_BLOCK_BYTES = 64 << 10
+_FIRST_BUFFER_BYTES = 4 << 20
 _MAX_UNCOMPRESSED_BYTES = 16 << 20  # a batch is closed here even if it would compress well: consumers must hold it
 _FILL = 0.92  # how near to the topic's limit a batch is aimed
 _REASONS = {
@@ -74,18 +75,18 @@ class Encoder:
                 size_bytes = recordbatch.HEADER_BYTES + len(records)
                 if size_bytes > self._max_batch_bytes:
                     if rows == 1:
-                        return Encoded(
-                            tuple(batches), self._too_large(start, block.start.byte_offset + end, size_bytes)
-                        )
+                        return Encoded(tuple(batches), self._too_large(src, at, block, start.row, size_bytes))
                     max_rows = max(1, min(rows // 2, int(rows * _FILL * self._max_batch_bytes / size_bytes)))
                     continue
+                if size_bytes < self._max_batch_bytes // 2:  # one large row must not make the others' batches small
+                    max_rows = min(2 * max_rows, _ALL_ROWS)
                 self._learn(len(records) / (end - at))
                 position = Position(start.row + rows, block.start.byte_offset + end)
                 batches.append(Batch(start, position, self._codec, records, len(out)))
                 start = position
             at = end
             if status not in (csvkernel.OK, csvkernel.FULL):
-                return Encoded(tuple(batches), self._bad_row(src, at, block, start, status))
+                return Encoded(tuple(batches), self._unreadable(src, at, block, start.row, status))
             if not rows and status == csvkernel.OK:
                 break  # nothing but blank lines was left
         if start.row != block.end.row:
@@ -102,9 +103,13 @@ class Encoder:
         return out.tobytes()
 
     def _frame(self, src: Bytes, at: int, stop: int, max_rows: int) -> tuple[Bytes, int, int, int]:
-        """Run the kernel into this thread's buffer, grown as needed; return (records, end, rows, status)."""
+        """Run the kernel into this thread's buffer, grown as needed; return (records, end, rows, status).
+
+        A row too long for the largest buffer gets one of its own, not kept: what fits into a batch must not hang on
+        the rows encoded before, or a batch could be found in the log that `frame` cannot repeat.
+        """
+        buffer = self._buffer()
         while True:
-            buffer = self._buffer()
             end, written, rows, status = csvkernel.encode_rows(
                 src,
                 at,
@@ -117,43 +122,49 @@ class Encoder:
                 max_rows,
             )
             if status == csvkernel.FULL and (rows == 0 or buffer.size < _MAX_UNCOMPRESSED_BYTES):
-                self._local.buffer = np.empty(2 * buffer.size, np.uint8)
+                buffer = np.empty(2 * buffer.size, np.uint8)
+                if buffer.size <= _MAX_UNCOMPRESSED_BYTES:
+                    self._local.buffer = buffer
                 continue
             return buffer[:written], end, rows, status
 
     def _buffer(self) -> Bytes:
         buffer: Bytes | None = getattr(self._local, "buffer", None)
         if buffer is None:
-            buffer = self._local.buffer = np.empty(4 << 20, np.uint8)
+            buffer = self._local.buffer = np.empty(_FIRST_BUFFER_BYTES, np.uint8)
         return buffer
 
     def _learn(self, ratio: float) -> None:
         # Falls slowly and rises at once: a batch beyond the limit costs twice, one below it costs little.
         self._packed_ratio = max(ratio, 0.9 * self._packed_ratio + 0.1 * ratio)
 
-    def _too_large(self, start: Position, end_byte: int, size_bytes: int) -> BadRow:
+    def _too_large(self, src: Bytes, at: int, block: Block, row: int, size_bytes: int) -> BadRow:
+        start, end = self._extent(src, at, block)
         return BadRow(
-            start,
-            end_byte,
+            Position(row, block.start.byte_offset + start),
+            block.start.byte_offset + end,
             f"makes a record batch of {size_bytes} bytes, more than the topic's max.message.bytes "
             f"({self._max_batch_bytes})",
             hint=f"Raise max.message.bytes of the topic to {size_bytes} or more "
             "(kafka-configs.sh --alter --entity-type topics) and run the same command again.",
         )
 
-    def _bad_row(self, src: Bytes, at: int, block: Block, start: Position, status: int) -> BadRow:
-        dialect = self.dialect
-        delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
-        _, end, _, _ = csvkernel.scan_rows(src, at, block.size_bytes, at, False, True, delimiter, quote, 1)
-        if end == at:
-            end = block.size_bytes
-        reason = _REASONS.get(status) or self._ragged(block.data[at:end])
+    def _unreadable(self, src: Bytes, at: int, block: Block, row: int, status: int) -> BadRow:
+        start, end = self._extent(src, at, block)
         return BadRow(
-            Position(start.row, block.start.byte_offset + at),
+            Position(row, block.start.byte_offset + start),
             block.start.byte_offset + end,
-            reason,
+            _REASONS.get(status) or self._ragged(block.data[start:end]),
             hint="Mend this row in the file and load it as a new job (a mended file is another object).",
         )
+
+    def _extent(self, src: Bytes, at: int, block: Block) -> tuple[int, int]:
+        """First byte and end of the next row's text, line ends apart: blank lines lead, a block may cut CR from LF."""
+        stop = block.size_bytes
+        start = stop - len(block.data[at:stop].lstrip(b"\r\n"))
+        delimiter, quote = ord(self.dialect.delimiter), ord(self.dialect.quote)
+        rows, end, _, _ = csvkernel.scan_rows(src, start, stop, start, False, True, delimiter, quote, 1)
+        return start, end - 1 if rows else stop
 
     def _ragged(self, row: bytes) -> str:
         fields = len(slowcsv.fields(row.decode("utf-8", "replace"), self.dialect))

@@ -52,7 +52,10 @@ class BadHeader(BadData):
 
 
 class BadRow(BadData):
-    """Row number `start.row + 1` at bytes `start.byte_offset` to `end_byte` (exclusive) cannot become a record."""
+    """Row number `start.row + 1` at bytes `start.byte_offset` to `end_byte` (exclusive) cannot become a record.
+
+    The bytes are the row's text without its line end.
+    """
 
     def __init__(self, start: Position, end_byte: int, reason: str, *, hint: str) -> None:
         super().__init__(
