@@ -19,6 +19,7 @@ from csv2kafka.model import Block, Dialect, Header, Position
 MAX_ROW_BYTES = 32 << 20  # a row beyond this is taken for a quote that was never closed
 _ALL_ROWS = 1 << 62
 _PAD = bytes(PADDING)
+_Chunk = bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -51,15 +52,15 @@ class _Scan:
         self.rows = 0
 
 
-def _gather(chunks: Iterator[bytes], tail: bytes, want_bytes: int) -> tuple[bytes, bool, bytes]:
-    """Join `tail` and chunks to about `want_bytes`; return (bytes with padding, at the end of input, left over)."""
-    pieces = [tail]
+def _gather(chunks: Iterator[_Chunk], tail: bytes, want_bytes: int) -> tuple[bytes, bool, _Chunk]:
+    """Join `tail` and chunks to `want_bytes`; return (bytes with padding, at the end of input, left over)."""
+    pieces: list[_Chunk] = [tail]
     have_bytes = len(tail)
     for chunk in chunks:
         missing = want_bytes - have_bytes
         if len(chunk) > missing:
             view = memoryview(chunk)
-            return b"".join([*pieces, view[:missing], _PAD]), False, bytes(view[missing:])
+            return b"".join([*pieces, view[:missing], _PAD]), False, view[missing:]
         pieces.append(chunk)
         have_bytes += len(chunk)
     return b"".join([*pieces, _PAD]), True, b""
@@ -70,18 +71,18 @@ class _Pushback:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._kept = b""
+        self._kept: _Chunk = b""
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[_Chunk]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> _Chunk:
         if self._kept:
             kept, self._kept = self._kept, b""
             return kept
         return next(self._chunks)
 
-    def keep(self, rest: bytes) -> None:
+    def keep(self, rest: _Chunk) -> None:
         self._kept = rest
 
 
@@ -102,8 +103,11 @@ def split(
     tail = b""
     final = False
     while not final:
-        # A row longer than a block doubles what is gathered, so that long rows stay linear.
-        data, final, rest = _gather(source, tail, max(block_bytes(), 2 * len(tail)))
+        # A row longer than a block doubles what is gathered, so that long rows stay linear. Never beyond the longest
+        # row, or it would hang on the cuts whether a longer one is refused.
+        longest_bytes = max_row_bytes + 1
+        want_bytes = max(min(block_bytes(), longest_bytes), min(2 * len(tail), longest_bytes))
+        data, final, rest = _gather(source, tail, want_bytes)
         source.keep(rest)
         stop = len(data) - PADDING
         scan.advance(data, stop, dialect, final=final)
@@ -147,45 +151,57 @@ def skip_rows(chunks: Iterable[bytes], start: Position, rows: int, dialect: Dial
     return start
 
 
+def take_rows(chunks: Iterable[bytes], start: Position, rows: int, dialect: Dialect) -> Block:
+    """Exactly the next `rows` rows (fewer only where the input ends) as one block."""
+    data, scan = _gather_rows(_Pushback(chunks), rows, dialect, want_bytes=4 << 20, mark=b"")
+    return Block(data, scan.row_start, start, scan.rows)
+
+
 def read_header(chunks: Iterable[bytes], dialect: Dialect, *, max_row_bytes: int = MAX_ROW_BYTES) -> Header:
     """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart.
 
     Raises BadHeader for an empty file, an empty or repeated name, bytes that are not UTF-8, an endless record.
     """
-    source = _Pushback(chunks)
-    scan = _Scan()
-    tail = b""
-    final = False
-    while not final and scan.rows == 0:
-        data, final, rest = _gather(source, tail, max(1 << 16, 2 * len(tail)))
-        source.keep(rest)
-        stop = len(data) - PADDING
-        bom_bytes = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-        scan = _Scan(row_start=bom_bytes, at=bom_bytes)
-        scan.advance(data, stop, dialect, final=final, max_rows=1)
-        tail = data[:stop]
-        if scan.rows == 0 and stop > max_row_bytes:
-            raise BadHeader(
-                f"no header: the first {stop} bytes hold no line end outside quotes",
-                hint="The first record must name the columns; is this a CSV file, and is its first quote closed?",
-            )
-    end_byte = scan.row_start if scan.rows else len(tail)
-    if scan.in_quotes:
+    data, scan = _gather_rows(
+        _Pushback(chunks), 1, dialect, want_bytes=1 << 16, mark=codecs.BOM_UTF8, max_bytes=max_row_bytes
+    )
+    if scan.in_quotes or (not scan.rows and len(data) - PADDING > max_row_bytes):
         raise BadHeader(
-            "the header has a quote that is never closed", hint="Mend the file's first record and run again."
+            f"the header does not end within {len(data) - PADDING} bytes: is a quote never closed?",
+            hint="The first record must name the columns: mend it, and see that this is a CSV file.",
         )
-    return Header(_columns(tail[bom_bytes:end_byte], dialect), end_byte)
-
-
-def _columns(record: bytes, dialect: Dialect) -> tuple[str, ...]:
     try:
-        text = record.decode("utf-8")
+        record = data[: scan.row_start].decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadHeader(
             f"the header is not UTF-8 at byte {error.start}",
             hint="Convert the file to UTF-8 first (iconv -t UTF-8).",
         ) from None
-    columns = slowcsv.fields(text, dialect)
+    return Header(_columns(record.removeprefix("\ufeff"), dialect), scan.row_start)
+
+
+def _gather_rows(
+    source: _Pushback, rows: int, dialect: Dialect, *, want_bytes: int, mark: bytes, max_bytes: int = 1 << 62
+) -> tuple[bytes, _Scan]:
+    """Gather until `rows` rows are whole, the input ends, or `max_bytes` are exceeded; `mark` is skipped in front."""
+    tail = b""
+    while True:
+        data, final, rest = _gather(source, tail, max(want_bytes, 2 * len(tail)))
+        source.keep(rest)
+        stop = len(data) - PADDING
+        first = len(mark) if data.startswith(mark) else 0
+        scan = _Scan(row_start=first, at=first)
+        scan.advance(data, stop, dialect, final=final, max_rows=rows)
+        if final and scan.rows < rows and not scan.in_quotes and scan.row_start < stop:
+            scan.rows += 1  # the last row has no line end
+            scan.row_start = stop
+        if final or scan.rows == rows or stop > max_bytes:
+            return data, scan
+        tail = data[:stop]
+
+
+def _columns(record: str, dialect: Dialect) -> tuple[str, ...]:
+    columns = slowcsv.fields(record, dialect)
     if not columns:
         raise BadHeader(
             "the file has no header: its first line is empty" if record else "the file is empty: it has no header",

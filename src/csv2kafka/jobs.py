@@ -1,0 +1,228 @@
+"""What the commands do: put a job together, run it, say what came of it; forget a job."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from csv2kafka import recordbatch
+from csv2kafka.checkpoints import CheckpointStore, open_store
+from csv2kafka.encoder import Encoder
+from csv2kafka.errors import JobConflict
+from csv2kafka.kafka import topic
+from csv2kafka.kafka.client import Client
+from csv2kafka.kafka.sender import Sender
+from csv2kafka.metrics import MetricsSink
+from csv2kafka.model import Checkpoint, Dialect, Header, JobStatus, Receipt
+from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
+from csv2kafka.settings import RunSettings
+from csv2kafka.sources import Source, open_source
+from csv2kafka.splitter import read_header
+from csv2kafka.takeover import Job
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of, where the caller brings its own: `processor` and tests do."""
+
+    open_source: Callable[..., Source] = open_source
+    sender_factory: SenderFactory = Sender
+    store: CheckpointStore | None = None
+    store_is_only_authority: bool = False
+    rows_total: int | None = None
+    sinks: Sequence[MetricsSink] = ()
+
+
+def default_job_id(source: str, topic_name: str, partition: int | None) -> str:
+    """The name of a job that was given none: readable, and the same for the same source, topic and partition."""
+    if "://" not in source:
+        source = os.path.abspath(source)
+    digest = hashlib.sha256("\0".join((source, topic_name, str(partition or 0))).encode()).hexdigest()[:8]
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", source.rstrip("/").rsplit("/", 1)[-1])[:60]
+    return f"{stem}-{topic_name}-{partition or 0}-{digest}"
+
+
+def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopFlag, notify: Notify) -> Receipt:
+    """Load the file, from where the job stands. Blocks until done or told to stop.
+
+    The receipt's status is "complete", "already complete" or "stopped". Raises Csv2KafkaError for everything that
+    an operator can meet; every row acknowledged until then is safe.
+    """
+    return load(settings, Parts(sinks=sinks), stop=stop, notify=notify)
+
+
+def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify) -> Receipt:
+    """`run` with parts of the caller's own."""
+    job_id = settings.job_id or default_job_id(settings.source, settings.topic, settings.partition)
+    store = parts.store or open_store(settings.checkpoint_url, job_id)
+    found = store.acquire(job_id)
+    held_s = time.monotonic()
+    try:
+        with parts.open_source(
+            settings.source,
+            expected=found.source if found else None,
+            region=settings.region,
+            profile=settings.profile,
+        ) as source:
+            if found is not None and found.status == JobStatus.COMPLETED:
+                return _already_complete(found, settings, source)
+            with _metrics(settings, job_id) as own_sinks:
+                run = _Run(settings, parts, job_id, store, source, found, held_s, (*parts.sinks, *own_sinks))
+                return asyncio.run(_load(run, stop, notify))
+    finally:
+        store.release()
+
+
+@contextmanager
+def _metrics(settings: RunSettings, job_id: str) -> Iterator[Sequence[MetricsSink]]:
+    if not settings.enable_metrics:
+        yield ()
+        return
+    from csv2kafka.metrics.cloudwatch import MetricsEmitter  # noqa: PLC0415 - boto3 takes its time
+
+    emitter = MetricsEmitter(settings.metrics_namespace, job_id)
+    try:
+        yield (emitter,)
+    finally:
+        emitter.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    settings: RunSettings
+    parts: Parts
+    job_id: str
+    store: CheckpointStore
+    source: Source
+    found: Checkpoint | None
+    held_s: float  # when the lease was taken, monotonic
+    sinks: Sequence[MetricsSink]
+
+
+async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
+    settings, found, source = run.settings, run.found, run.source
+    dialect = Dialect(settings.delimiter)
+    header = await asyncio.to_thread(_header, source, dialect)
+    shape = record_shape(header, dialect)
+    if found is not None:
+        _refuse_other_shape(found, shape)
+    async with Client(settings.kafka) as client:
+        target = await topic.prepare(client, settings.topic, settings.partition, create=settings.create_topic)
+        codec = recordbatch.CODECS[settings.compression]
+        job = Job(
+            run.job_id,
+            source,
+            header,
+            Encoder(header.columns, dialect, codec, target.max_message_bytes),
+            shape,
+            run.store,
+            client,
+            target,
+            accept_new_producer_id=settings.accept_new_producer_id,
+            store_is_only_authority=run.parts.store_is_only_authority,
+        )
+        pipeline = Pipeline(
+            job,
+            found,
+            sinks=run.sinks,
+            stop=stop,
+            began_s=run.held_s,
+            checkpoint_interval_rows=settings.checkpoint_interval_rows,
+            rows_total=run.parts.rows_total,
+            sender_factory=run.parts.sender_factory,
+        )
+        begin = f"going on behind row {found.last_line:,}" if found and found.last_line else "starting at row 1"
+        notify(f"job {run.job_id}: {begin}, {source.identity.uri} -> {target.partition}")
+        finished = await pipeline.run()
+    return _receipt(pipeline, job, "complete" if finished else "stopped")
+
+
+def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, profile: str | None = None) -> str:
+    """Forget a job on purpose: its next run begins at row 1. Returns a sentence for the user."""
+    open_store(checkpoint_url, job_id).forget(job_id)
+    return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
+
+
+def record_shape(header: Header, dialect: Dialect) -> str:
+    """The options that decide what a record looks like, as JSON: equal shapes make equal records."""
+    return json.dumps(
+        {"format": "json", "delimiter": dialect.delimiter, "quote": dialect.quote, "columns": header.columns},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def _header(source: Source, dialect: Dialect) -> Header:
+    with closing(source.read_from(0)) as chunks:
+        return read_header(chunks, dialect)
+
+
+def _refuse_other_shape(found: Checkpoint, shape: str) -> None:
+    if found.record_shape is None or found.record_shape == shape:
+        return
+    then, now = json.loads(found.record_shape), json.loads(shape)
+    changes = [f"{name}: {then.get(name)!r} then, {now[name]!r} now" for name in now if then.get(name) != now[name]]
+    raise JobConflict(
+        f"this job began with other options for its records ({'; '.join(changes)})",
+        hint="Records of one job must be alike: give the old options again, or load under a new --job-id.",
+    )
+
+
+def _already_complete(found: Checkpoint, settings: RunSettings, source: Source) -> Receipt:
+    log = found.log
+    if log is not None and (log.topic, log.partition) != (settings.topic, settings.partition or 0):
+        raise JobConflict(
+            f"job {found.job_id} is complete, in partition {log.partition} of topic {log.topic}",
+            hint="To load the file elsewhere as well, give that load a --job-id of its own.",
+        )
+    return Receipt(
+        job_id=found.job_id,
+        source=source.identity,
+        topic=settings.topic,
+        partition=settings.partition or 0,
+        status="already complete",
+        rows=found.last_line,
+        rows_this_run=0,
+        bytes=found.byte_offset or 0,
+        first_offset=found.first_offset or 0,
+        next_offset=log.next_offset if log else 0,
+        takeovers=0,
+        duration_s=0.0,
+        rows_per_s=0.0,
+        resumed_at_row=found.last_line,
+        startup_s=None,
+    )
+
+
+def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
+    checkpoint, progress = pipeline.checkpoint, pipeline.progress
+    if checkpoint is None or checkpoint.log is None:  # told to stop before the partition was taken over
+        checkpoint = Checkpoint(job.job_id, log=None)
+    duration_s = time.monotonic() - progress.began_s
+    rows_this_run = max(0, checkpoint.last_line - progress.rows_before)
+    return Receipt(
+        job_id=job.job_id,
+        source=job.source.identity,
+        topic=job.target.partition.topic,
+        partition=job.target.partition.partition,
+        status=status,
+        rows=checkpoint.last_line,
+        rows_this_run=rows_this_run,
+        bytes=checkpoint.byte_offset or 0,
+        first_offset=checkpoint.first_offset or 0,
+        next_offset=checkpoint.log.next_offset if checkpoint.log else 0,
+        takeovers=progress.takeovers,
+        duration_s=duration_s,
+        rows_per_s=rows_this_run / duration_s,
+        resumed_at_row=progress.rows_before,
+        startup_s=progress.startup_s,
+    )

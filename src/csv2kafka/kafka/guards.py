@@ -1,0 +1,91 @@
+"""Reasons to refuse before anything is sent: each check here closes one way to lose or repeat rows unnoticed.
+
+`log` is the checkpoint's view of Kafka, everything else what the cluster says now.
+"""
+
+from __future__ import annotations
+
+from csv2kafka.errors import ConfigError, JobConflict
+from csv2kafka.kafka.client import Client
+from csv2kafka.kafka.fence import ProducerEpoch
+from csv2kafka.kafka.tail import batch_at, log_range
+from csv2kafka.kafka.topic import Target
+from csv2kafka.model import LogPosition, OwnMark
+
+EPOCH_LIMIT = 32_000  # at 32,767 Kafka gives a new producer id and leaves instances of the old one unfenced
+_RESET = "To load the file from row 1: csv2kafka reset JOB, then run again."
+
+
+def same_topic(log: LogPosition, target: Target) -> None:
+    """The checkpoint's cluster, topic and partition are the ones at hand (not a topic made again by that name)."""
+    there = {"cluster": log.cluster_id, "topic": log.topic, "topic id": log.topic_id, "partition": str(log.partition)}
+    here = {
+        "cluster": target.cluster_id,
+        "topic": target.partition.topic,
+        "topic id": target.partition.topic_id,
+        "partition": str(target.partition.partition),
+    }
+    for name, value in there.items():
+        if value != here[name]:
+            raise JobConflict(
+                f"this job began with {name} {value}, here it is {here[name]}",
+                hint=f"Its rows are there, not here. Go back to it, or choose another --job-id. {_RESET}",
+            )
+
+
+async def same_log(client: Client, log: LogPosition, target: Target) -> None:
+    """Right before the checkpoint's offset lies what this job put there, and the log still reaches that far."""
+    first, end = await log_range(client, target.partition)
+    if log.next_offset > end:
+        raise JobConflict(
+            f"{target.partition} ends at offset {end}, before this job's checkpoint at {log.next_offset}: "
+            "acknowledged records were lost (unclean leader election?) or the topic was made again",
+            hint=_RESET,
+        )
+    if log.last_own is None:
+        return
+    if log.next_offset - 1 < first:
+        raise JobConflict(
+            f"{target.partition} begins at offset {first}: the records before this job's checkpoint at "
+            f"{log.next_offset} were purged or have expired, so it cannot be proven what followed",
+            hint=_RESET,
+        )
+    header = await batch_at(client, target.partition, log.next_offset - 1)
+    found = header and OwnMark(header.producer_id, header.producer_epoch, header.last_sequence)
+    if header is None or found != log.last_own or header.next_offset != log.next_offset:
+        raise JobConflict(
+            f"at offset {log.next_offset - 1} of {target.partition} lies {found}, this job wrote {log.last_own}",
+            hint=f"The topic holds other records than this job's checkpoint says. {_RESET}",
+        )
+
+
+def known_producer(log: LogPosition, producer: ProducerEpoch, *, accept_new: bool) -> None:
+    """The cluster still knows this job's transactional id, and its epochs are not about to run out."""
+    if log.producer_ids and producer.producer_id not in log.producer_ids and not accept_new:
+        raise JobConflict(
+            f"the cluster gave this job a new producer id ({producer.producer_id}): it forgot the old one "
+            f"({log.producer_ids[-1]}) after a week without use, or its epochs ran out. "
+            "An instance from before that could still write",
+            hint="Make sure that no earlier instance of this job is alive (paused, too), "
+            "then run again with --accept-new-producer-id.",
+        )
+    if producer.epoch >= EPOCH_LIMIT:
+        raise ConfigError(
+            f"producer epoch {producer.epoch} is near the end of its range",
+            hint="This job was started too often. Finish it under a new --job-id, or reset it: csv2kafka reset JOB.",
+        )
+
+
+def lost_checkpoint(
+    job_id: str, producer: ProducerEpoch, target: Target, *, remembered: bool, log_is_empty: bool
+) -> None:
+    """A job without a checkpoint must not have written before: Kafka remembers for up to 7 days that it did."""
+    if producer.epoch == 0 or log_is_empty:
+        return
+    certainty = "has written to" if remembered else "was started before and may have written to"
+    raise JobConflict(
+        f"job {job_id} {certainty} {target.partition.topic} (producer epoch {producer.epoch}), "
+        "but its checkpoint is gone or lies in another checkpoint store",
+        hint=f"Name the store it used (--checkpoint). If the topic holds none of its rows: csv2kafka reset {job_id}, "
+        "then run again.",
+    )

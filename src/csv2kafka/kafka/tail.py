@@ -1,0 +1,168 @@
+"""What of ours lies in the log behind a checkpoint: read the batches' headers up to our marker, and count.
+
+Counting headers is enough, and fast: sequences tell whether anything is missing, and only the last batch's records
+are kept, for a comparison byte for byte. Nothing is appended here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from csv2kafka import recordbatch
+from csv2kafka.errors import JobConflict
+from csv2kafka.kafka.client import BrokerError, Client, Partition, check
+from csv2kafka.kafka.fence import ProducerEpoch
+from csv2kafka.model import OwnMark
+from csv2kafka.recordbatch import BatchHeader
+
+_FETCH_BYTES = 8 << 20
+_FETCH_WAIT_MS = 250
+_READ_UNCOMMITTED = 0
+_OFFSET_OUT_OF_RANGE = 1
+_EARLIEST, _LATEST = -2, -1
+_MAX_SEQUENCE = 2**31 - 1
+_REQUEST_TIMED_OUT = 7
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRows:
+    """The job's rows behind a checkpoint. `last` is the newest mark of ours, before the position itself if no rows."""
+
+    rows: int
+    last: OwnMark | None
+    last_batch: BatchHeader | None
+    foreign_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Everything between a checkpoint and our marker; `last_records` are the last own batch's, compressed."""
+
+    headers: tuple[BatchHeader, ...]
+    last_records: bytes
+    marker: BatchHeader
+
+
+async def log_range(client: Client, target: Partition) -> tuple[int, int]:
+    """(first offset still there, offset behind the last record that all in-sync replicas have)."""
+    what = f"asking for the offsets of {target}"
+
+    async def ask(which: int) -> int:
+        request = OffsetRequest(-1, _READ_UNCOMMITTED, [(target.topic, [(target.partition, which)])])
+        answer = await client.ask_leader(target, request)
+        _, code, *_, offset = answer.topics[0][1][0]
+        check(code, what)
+        return int(offset)
+
+    return await client.persist(lambda: ask(_EARLIEST), what), await client.persist(lambda: ask(_LATEST), what)
+
+
+async def batch_at(client: Client, target: Partition, offset: int) -> BatchHeader | None:
+    """The batch that holds this offset, None where the log does not have it."""
+    what = f"reading {target} at offset {offset}"
+
+    async def ask() -> bytes:
+        return await _fetch(client, target, offset, what)
+
+    for header, _ in recordbatch.headers(await client.persist(ask, what)):
+        return header if header.base_offset <= offset < header.next_offset else None
+    return None
+
+
+async def read_to_marker(
+    client: Client, target: Partition, from_offset: int, producer: ProducerEpoch, own_ids: Iterable[int]
+) -> Tail:
+    """Read from `from_offset` until the control batch of `producer`: nothing older can be appended behind it.
+
+    Raises JobConflict when the log no longer has `from_offset`, KafkaUnavailable when the marker does not come.
+    """
+    what = f"waiting for our marker in {target}"
+    own = frozenset((*own_ids, producer.producer_id))
+    found: list[BatchHeader] = []
+    last_records = b""
+    offset = from_offset
+
+    async def ask() -> bytes:
+        data = await _fetch(client, target, offset, what)
+        if not data:
+            raise BrokerError(_REQUEST_TIMED_OUT, what)
+        return data
+
+    while True:
+        for header, records in recordbatch.headers(await client.persist(ask, what)):
+            if header.next_offset <= offset:
+                continue  # a fetch begins with the whole batch that holds the offset
+            offset = header.next_offset
+            found.append(header)
+            mine = header.producer_id in own
+            if mine and not header.is_control:
+                last_records = bytes(records)
+            if mine and header.is_control and header.producer_epoch == producer.epoch:
+                return Tail(tuple(found), last_records, header)
+
+
+def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own: OwnMark | None) -> OwnRows:
+    """Count the rows in batches of `own_ids` (in the order they were used) behind `last_own`. Pure.
+
+    In each epoch sequences begin at 0 and follow each other without a hole, epochs never fall, and markers of one
+    epoch may repeat. Raises JobConflict for anything else: then the log is not what this job wrote.
+    """
+    mark = last_own
+    rows = 0
+    foreign = 0
+    last_batch = None
+    for header in headers:
+        if header.producer_id not in own_ids:
+            foreign += not header.is_control
+            continue
+        if mark and _rank(own_ids, header.producer_id, header.producer_epoch) < _rank(
+            own_ids, mark.producer_id, mark.producer_epoch
+        ):
+            raise _broken(header, f"epoch {header.producer_epoch} comes after epoch {mark.producer_epoch}")
+        if header.is_control:
+            mark = OwnMark(header.producer_id, header.producer_epoch, -1)
+            continue
+        same = mark and (mark.producer_id, mark.producer_epoch) == (header.producer_id, header.producer_epoch)
+        expected = (mark.last_sequence + 1) & _MAX_SEQUENCE if mark and same else 0
+        if header.base_sequence != expected:
+            raise _broken(header, f"its first sequence is {header.base_sequence}, {expected} was to come")
+        if header.rows != header.last_offset_delta + 1:
+            raise _broken(header, f"only {header.rows} of its {header.last_offset_delta + 1} records are left")
+        rows += header.rows
+        last_batch = header
+        mark = OwnMark(header.producer_id, header.producer_epoch, header.last_sequence)
+    return OwnRows(rows, mark, last_batch, foreign)
+
+
+def _rank(own_ids: tuple[int, ...], producer_id: int, epoch: int) -> tuple[int, int]:
+    return own_ids.index(producer_id), epoch
+
+
+def _broken(header: BatchHeader, reason: str) -> JobConflict:
+    return JobConflict(
+        f"the batch at offset {header.base_offset} does not continue this job's rows: {reason}",
+        hint="The topic was purged, or another program uses this job's producer id. Nothing was sent. To load the "
+        "file from row 1 again (into a new topic): csv2kafka reset JOB, then run again.",
+    )
+
+
+async def _fetch(client: Client, target: Partition, offset: int, what: str) -> bytes:
+    request = FetchRequest(
+        _FETCH_WAIT_MS, 1, _FETCH_BYTES, _READ_UNCOMMITTED, [(target.topic, [(target.partition, offset, _FETCH_BYTES)])]
+    )
+    answer = await client.ask_leader(target, request)
+    partition = answer.topics[0][1][0]
+    code, data = partition[1], partition[-1]
+    if code == _OFFSET_OUT_OF_RANGE:
+        raise JobConflict(
+            f"{target} no longer has offset {offset}, from which this job goes on: "
+            "records were purged, expired, or lost in an unclean leader election",
+            hint="What was written since the checkpoint cannot be proven. To load the file from row 1 again: "
+            "csv2kafka reset JOB, then run again.",
+        )
+    check(code, what)
+    return data or b""

@@ -1,0 +1,120 @@
+"""Is the topic fit for the promise? Creates it where it is missing, refuses what would break exactly-once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from aiokafka.protocol.admin import DescribeConfigsRequest
+
+from csv2kafka.errors import TopicError
+from csv2kafka.kafka import protocol
+from csv2kafka.kafka.client import UNKNOWN_TOPIC, BrokerError, Client, Partition, TopicView, check
+
+_LOG = logging.getLogger(__name__)
+_TOPIC_RESOURCE = 2
+_TOPIC_EXISTS = 36
+_DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The partition to write to, with what the topic's settings say about it."""
+
+    partition: Partition
+    cluster_id: str
+    max_message_bytes: int
+
+
+async def prepare(client: Client, name: str, partition: int | None, *, create: bool) -> Target:
+    """Find (or create) the topic, choose the partition, check the settings.
+
+    Raises TopicError: missing and not to be created, several partitions and none chosen, no such partition, compacted.
+    """
+    view = await client.topic(name)
+    if view is None:
+        if not create:
+            raise TopicError(
+                f"topic {name} does not exist", hint="Create it, or leave --no-create-topic out to have it created."
+            )
+        view = await _create(client, name)
+    chosen = _choose(name, view, partition)
+    settings = await _settings(client, name)
+    _check_settings(name, settings)
+    if view.replicas < 3:
+        _LOG.warning(
+            "topic %s has %d replica%s: with fewer than 3 a lost disk loses acknowledged rows",
+            name,
+            view.replicas,
+            "" if view.replicas == 1 else "s",
+        )
+    return Target(Partition(name, view.topic_id, chosen), view.cluster_id, int(settings["max.message.bytes"]))
+
+
+def _choose(name: str, view: TopicView, partition: int | None) -> int:
+    count = len(view.leaders)
+    if partition is None:
+        if count > 1:
+            raise TopicError(
+                f"topic {name} has {count} partitions, and a file's order holds within one",
+                hint=f"Choose one with --partition N (0 to {count - 1}).",
+            )
+        return 0
+    if partition not in view.leaders:
+        raise TopicError(
+            f"topic {name} has no partition {partition}, only 0 to {count - 1}", hint="Choose another with --partition."
+        )
+    return partition
+
+
+async def _create(client: Client, name: str) -> TopicView:
+    what = f"creating topic {name}"
+
+    async def ask() -> None:
+        answer = await client.ask_any(protocol.create_topic(name, client.settings.request_timeout_ms))
+        _, code, message = answer.topics[0]
+        if code == _TOPIC_EXISTS:  # our own repeated request, or somebody was faster
+            return
+        if message and code not in (0, 29, 31):
+            raise TopicError(f"{what}: {message}", hint="Create it by hand, or choose another name.")
+        check(code, what)
+
+    async def appeared() -> TopicView:
+        view = await client.topic(name)
+        if view is None or min(view.leaders.values(), default=-1) < 0:
+            raise BrokerError(UNKNOWN_TOPIC, what)
+        return view
+
+    await client.persist(ask, what)
+    view = await client.persist(appeared, what)
+    _LOG.warning("created topic %s: 1 partition, %d replica(s), the cluster's default", name, view.replicas)
+    return view
+
+
+async def _settings(client: Client, name: str) -> dict[str, str]:
+    wanted = ["max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas"]
+    what = f"reading the settings of topic {name}"
+
+    async def ask() -> dict[str, str]:
+        answer = await client.ask_any(DescribeConfigsRequest([(_TOPIC_RESOURCE, name, wanted)]))
+        code, _, _, _, entries = answer.resources[0]
+        check(code, what)
+        return {entry[0]: entry[1] for entry in entries}
+
+    return await client.persist(ask, what)
+
+
+def _check_settings(name: str, settings: dict[str, str]) -> None:
+    if "compact" in settings["cleanup.policy"]:
+        raise TopicError(
+            f"topic {name} is compacted (cleanup.policy={settings['cleanup.policy']}): "
+            "Kafka would remove rows and the markers that a resume relies on",
+            hint="Load into a topic with cleanup.policy=delete.",
+        )
+    retention_ms = int(settings["retention.ms"])
+    if 0 <= retention_ms < _DAY_MS:
+        _LOG.warning(
+            "topic %s keeps records for %.1f h only: an interrupted job must be resumed before its last rows expire",
+            name,
+            retention_ms / 3_600_000,
+        )

@@ -1,0 +1,315 @@
+"""The one loop: read, split, encode, send, and keep the one safe position. Also its clockwork: saving, sampling, stop.
+
+    source -> splitter (one thread) -> encoder (threads, order kept) -> sender -> acknowledgements -> checkpoint
+
+Only this module moves the safe position, and only by acknowledged batches. Whatever makes a send doubtful ends in
+`take_over`, which asks the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from csv2kafka.encoder import Encoded
+from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
+from csv2kafka.eta import eta_s
+from csv2kafka.kafka.client import Client
+from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
+from csv2kafka.metrics import MetricsSink
+from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, OwnMark, Position, Sample
+from csv2kafka.splitter import split
+from csv2kafka.takeover import Job, take_over
+
+_LOG = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 1.0
+MAX_TAKEOVERS = 20
+_TAKEOVER_PAUSE_S = 1.0
+_BLOCKS_AHEAD = 3  # encoded or being encoded, waiting for their turn
+_ENCODERS = max(1, min(4, os.cpu_count() or 1))
+_DRAIN_S = 6.0  # after a stop: how long acknowledgements are waited for, within the 10 s that a stop may take
+_STORE_PATIENCE_S = 8.0  # a lease not renewed for 10 s may be taken by somebody else
+_NO_BLOCK = None
+
+SenderFactory = Callable[[Client, Footing], Sender]
+
+
+class StopFlag(Protocol):
+    """Set from a signal handler, polled here (a threading.Event will do)."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has happened in this run; times are on the monotonic clock."""
+
+    began_s: float
+    bytes_before: int  # of the source, done by earlier runs
+    rows_before: int
+    takeovers: int = 0
+    checkpoints: int = 0
+    retries: int = 0
+    startup_s: float | None = None
+    ack_latency_s: float | None = None
+
+
+class Pipeline:
+    """One run of one job whose lease is held. `run` returns once; then look at `checkpoint` and `progress`."""
+
+    def __init__(
+        self,
+        job: Job,
+        found: Checkpoint | None,
+        *,
+        sinks: Sequence[MetricsSink] = (),
+        stop: StopFlag,
+        began_s: float,
+        checkpoint_interval_rows: int | None = None,
+        rows_total: int | None = None,
+        sender_factory: SenderFactory = Sender,
+    ) -> None:
+        self.checkpoint = found
+        self._job = job
+        self._sinks = sinks
+        self._stop = stop
+        self._interval_rows = checkpoint_interval_rows
+        self._rows_total = rows_total
+        self._sender_factory = sender_factory
+        self._saved: Checkpoint | None = None
+        self._saved_s = time.monotonic()
+        self._save_now = asyncio.Event()
+        self._save_lock = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(1, "csv2kafka-read")
+        self._encoders = ThreadPoolExecutor(_ENCODERS, "csv2kafka-encode")
+        self.progress = Progress(began_s, bytes_before=0, rows_before=0)
+
+    async def run(self) -> bool:
+        """Load until the end of the file (True) or until told to stop (False). Everything acknowledged is saved."""
+        try:
+            finished = await self._run_until_told_to_stop()
+        except Csv2KafkaError as error:
+            if isinstance(error, BadData | ConfigError) and self._saved is not None:
+                await self._save_last(JobStatus.FAILED)
+            raise
+        finally:
+            self._reader.shutdown(wait=False)
+            self._encoders.shutdown(wait=False, cancel_futures=True)
+        await self._save_last(JobStatus.COMPLETED if finished else JobStatus.IN_PROGRESS)
+        return finished
+
+    async def _run_until_told_to_stop(self) -> bool:
+        """Once told to stop, what is under way has a while to come in, no longer: the log can tell later."""
+        work = asyncio.create_task(self._run_until_end())
+        try:
+            while not self._stop.is_set():
+                if (await asyncio.wait((work,), timeout=0.1))[0]:
+                    return await work
+            done, _ = await asyncio.wait((work,), timeout=_DRAIN_S)
+            return bool(done) and await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _run_until_end(self) -> bool:
+        while True:
+            try:
+                return await self._one_epoch()
+            except (TakeOverAgain, Fenced) as error:
+                # Raises Fenced where the lease is not ours any more: another instance goes on, this one must not.
+                await asyncio.to_thread(self._job.store.renew)
+                if self.progress.takeovers >= MAX_TAKEOVERS:
+                    raise
+                _LOG.warning("taking the partition over again: %s", error)
+            await asyncio.sleep(_TAKEOVER_PAUSE_S)
+
+    async def _one_epoch(self) -> bool:
+        """Take over, then send until the end, a stop, or a failure that only another take-over can cure."""
+        self.progress.takeovers += 1
+        standing = await take_over(self._job, self.checkpoint)
+        self._saved = self.checkpoint = standing.checkpoint
+        self._saved_s = time.monotonic()
+        if self.progress.takeovers == 1:
+            self.progress.rows_before = standing.checkpoint.last_line
+            self.progress.bytes_before = standing.checkpoint.byte_offset or 0
+        sender = self._sender_factory(self._job.client, standing.footing)
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                self._pump(sender, standing.checkpoint),
+                self._tick(sender),
+                self._keep_saving(),
+                self._drain(),
+            )
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sender.close()
+            for task in tasks:
+                if not task.done():
+                    task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            self.progress.retries += sender.retries
+        return _first_failure_or(outcomes)
+
+    async def _pump(self, sender: Sender, checkpoint: Checkpoint) -> bool:
+        queue: asyncio.Queue[Awaitable[Encoded] | None] = asyncio.Queue(_BLOCKS_AHEAD)
+        feeder = asyncio.create_task(self._feed(queue, Position(checkpoint.last_line, checkpoint.byte_offset or 0)))
+        unacknowledged: deque[tuple[Batch, asyncio.Future[int]]] = deque()
+        try:
+            while (encoding := await queue.get()) is not _NO_BLOCK:
+                encoded = await encoding
+                for batch in encoded.batches:
+                    if not sender.can_send(batch):
+                        await self._acknowledge(sender, unacknowledged, keep=0)
+                        raise TakeOverAgain("this producer epoch is used up or 12 hours old")
+                    unacknowledged.append((batch, sender.send(batch)))
+                    # One more than is in flight: the next request is ready when the answer comes.
+                    await self._acknowledge(sender, unacknowledged, keep=1)
+                if encoded.bad is not None:
+                    await self._acknowledge(sender, unacknowledged, keep=0)
+                    raise encoded.bad
+            await self._acknowledge(sender, unacknowledged, keep=0)
+            return await feeder
+        finally:
+            # What is still under way is doubtful from here on, and the next take-over asks the log about it.
+            abandoned = [feeder, *(answer for _, answer in unacknowledged)]
+            for task in abandoned:
+                task.cancel()
+            await asyncio.gather(*abandoned, return_exceptions=True)
+
+    async def _feed(self, queue: asyncio.Queue[Awaitable[Encoded] | None], start: Position) -> bool:
+        """Put blocks being encoded into the queue, in order; a failure to read comes in its place. True: at the end."""
+        loop = asyncio.get_running_loop()
+        job = self._job
+        chunks = job.source.read_from(start.byte_offset)
+        blocks = split(chunks, start, job.encoder.dialect, lambda: job.encoder.block_bytes)
+        reached_end = False
+        try:
+            while not self._stop.is_set():
+                block: Block | None = await loop.run_in_executor(self._reader, next, blocks, None)
+                if block is None:
+                    reached_end = True
+                    break
+                await queue.put(loop.run_in_executor(self._encoders, job.encoder.encode, block))
+        except Csv2KafkaError as error:
+            failed: asyncio.Future[Encoded] = loop.create_future()
+            failed.set_exception(error)
+            await queue.put(failed)
+        finally:
+            self._reader.submit(_close, blocks, chunks)
+        await queue.put(_NO_BLOCK)
+        return reached_end
+
+    async def _acknowledge(
+        self, sender: Sender, unacknowledged: deque[tuple[Batch, asyncio.Future[int]]], *, keep: int
+    ) -> None:
+        """Wait until at most `keep` batches are without an answer; each answer moves the safe position."""
+        while len(unacknowledged) > keep:
+            batch, answer = unacknowledged[0]
+            await answer
+            unacknowledged.popleft()
+            if self.progress.startup_s is None:
+                self.progress.startup_s = time.monotonic() - self.progress.began_s
+            self._advance(batch, sender)
+
+    def _advance(self, batch: Batch, sender: Sender) -> None:
+        checkpoint = self.checkpoint
+        if checkpoint is None or checkpoint.log is None or checkpoint.log.last_own is None:
+            raise AssertionError("a take-over leaves a checkpoint with a mark of ours")
+        if batch.start.row != checkpoint.last_line:
+            raise AssertionError(f"row {batch.start.row} was acknowledged after row {checkpoint.last_line}")
+        mark = checkpoint.log.last_own
+        self.checkpoint = replace(
+            checkpoint,
+            last_line=batch.end.row,
+            byte_offset=batch.end.byte_offset,
+            total_sent=checkpoint.total_sent + batch.rows,
+            log=replace(
+                checkpoint.log,
+                next_offset=sender.next_offset,
+                last_own=OwnMark(mark.producer_id, mark.producer_epoch, mark.last_sequence + batch.rows),
+            ),
+        )
+        self.progress.ack_latency_s = sender.ack_latency_s
+        if self._interval_rows and self._saved and batch.end.row - self._saved.last_line >= self._interval_rows:
+            self._save_now.set()
+
+    async def _keep_saving(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._save_now.wait(), SAVE_EVERY_S)
+            self._save_now.clear()
+            try:
+                await self._save()
+            except CheckpointUnavailable as error:
+                if time.monotonic() - self._saved_s > _STORE_PATIENCE_S:
+                    raise
+                _LOG.warning("the checkpoint could not be saved, trying again: %s", error)
+
+    async def _save(self) -> None:
+        async with self._save_lock:
+            checkpoint = self.checkpoint
+            if checkpoint is None or checkpoint == self._saved:
+                await asyncio.to_thread(self._job.store.renew)
+            else:
+                await asyncio.to_thread(self._job.store.save, checkpoint)
+                self._saved = checkpoint
+                self.progress.checkpoints += 1
+            self._saved_s = time.monotonic()
+
+    async def _save_last(self, status: JobStatus) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint = replace(self.checkpoint, status=status)
+            await self._save()
+
+    async def _tick(self, sender: Sender) -> None:
+        while True:
+            await asyncio.sleep(0.5 if self.progress.startup_s is None else 1.0)
+            self._sample(sender)
+
+    def _sample(self, sender: Sender) -> None:
+        checkpoint, progress = self.checkpoint, self.progress
+        if checkpoint is None:
+            return
+        elapsed_s = time.monotonic() - progress.began_s
+        size_bytes = self._job.source.identity.size_bytes
+        done_bytes = checkpoint.byte_offset or 0
+        sample = Sample(
+            rows=checkpoint.last_line,
+            bytes_done=done_bytes,
+            bytes_total=size_bytes,
+            elapsed_s=elapsed_s,
+            rows_per_s=(checkpoint.last_line - progress.rows_before) / elapsed_s,
+            eta_s=eta_s(done_bytes - progress.bytes_before, size_bytes - progress.bytes_before, elapsed_s),
+            ack_latency_s=progress.ack_latency_s,
+            checkpoints=progress.checkpoints,
+            retries=progress.retries + sender.retries,
+            rows_total=self._rows_total,
+        )
+        for sink in self._sinks:
+            sink.record(sample)
+
+
+def _close(*generators: object) -> None:
+    for generator in generators:
+        with closing(generator):  # type: ignore[type-var]
+            pass
+
+
+def _first_failure_or(outcomes: Sequence[object]) -> bool:
+    """The pump's outcome (the first), unless one of the others failed."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes[0] is True
