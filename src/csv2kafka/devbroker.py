@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
@@ -139,8 +139,10 @@ class Broker:
         self._start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP: connections stay open, nothing answers. Returns when every thread stands still."""
         os.kill(self.pid, signal.SIGSTOP)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -201,12 +203,10 @@ class Broker:
         """Start the process and wait for its end, in one thread: to the kernel the thread that started a process,
         not the program, is the parent with which it shall die.
         """
-        if sys.platform == "linux":
-            command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
         try:
             with self.log_path.open("ab") as log:
                 process = subprocess.Popen(  # noqa: S603
-                    command,
+                    die_with_parent(command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -242,7 +242,8 @@ class Broker:
 
     def fail(self, what: str) -> NoReturn:
         """Raise KafkaUnavailable: what happened, and how the log ends."""
-        last_lines = self.log_path.read_text(errors="replace").splitlines()[-15:]
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        last_lines = [line for line in lines if not line.startswith("\tat ")][-15:]
         raise KafkaUnavailable(
             f"Apache Kafka {self.version} {what}",
             hint="\n".join([f"read {self.log_path}, which ends with:", *last_lines]),
@@ -267,6 +268,14 @@ def serve(port: int | None, data_dir: Path | None, *, version: str = KAFKA_VERSI
         sys.stdout.flush()
         broker.wait()
         broker.fail("stopped by itself")
+
+
+def die_with_parent(command: Sequence[str]) -> list[str]:
+    """`command` such that the kernel kills it with the thread that starts it (on Linux; elsewhere as it was)."""
+    if sys.platform != "linux":
+        return list(command)
+    program = shutil.which(command[0]) or command[0]
+    return [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), program, *command[1:]]
 
 
 def _reserve(port: int | None) -> socket.socket:

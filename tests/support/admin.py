@@ -1,0 +1,34 @@
+"""Creates topics with a client that shares no code with ours (librdkafka)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+
+def create_topic(
+    bootstrap: str,
+    name: str | None = None,
+    *,
+    partitions: int = 1,
+    config: Mapping[str, str] | None = None,
+    replication: int = 1,
+) -> str:
+    """Create a topic (None: a name that nobody else has) and return its name once every partition has a leader."""
+    name = name or f"t-{uuid.uuid4().hex[:12]}"
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config or {}))
+    admin.create_topics([topic])[name].result(timeout=30)
+    deadline = time.monotonic() + 30
+    while not _is_led(admin, name, partitions):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"topic {name} has no leader after 30 s")
+    return name
+
+
+def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
+    found = admin.list_topics(name, timeout=10).topics[name].partitions
+    return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
