@@ -51,6 +51,10 @@ class DynamoTable:
     def item(self, job_id: str) -> dict[str, Any]:
         return self.table.get_item(Key={"job_id": job_id}, ConsistentRead=True).get("Item", {})
 
+    def clear(self) -> None:
+        for item in self.table.scan()["Items"]:
+            self.table.delete_item(Key={"job_id": item["job_id"]})
+
     def put(self, item: dict[str, Any]) -> None:
         self.table.put_item(Item=item)
 
