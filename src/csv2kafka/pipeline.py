@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from csv2kafka.encoder import Encoded
 from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
@@ -142,15 +142,8 @@ class Pipeline:
             self.progress.rows_before = standing.checkpoint.last_line
             self.progress.bytes_before = standing.checkpoint.byte_offset or 0
         sender = self._sender_factory(self._job.client, standing.footing)
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                self._pump(sender, standing.checkpoint),
-                self._tick(sender),
-                self._keep_saving(),
-                self._drain(),
-            )
-        ]
+        work = (self._pump(sender, standing.checkpoint), self._tick(sender), self._keep_saving())
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part) for part in work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -183,7 +176,7 @@ class Pipeline:
             return await feeder
         finally:
             # What is still under way is doubtful from here on, and the next take-over asks the log about it.
-            abandoned = [feeder, *(answer for _, answer in unacknowledged)]
+            abandoned: list[asyncio.Future[Any]] = [feeder, *(answer for _, answer in unacknowledged)]
             for task in abandoned:
                 task.cancel()
             await asyncio.gather(*abandoned, return_exceptions=True)
