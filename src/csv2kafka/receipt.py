@@ -21,11 +21,11 @@ def as_text(receipt: Receipt) -> str:
     lines = {
         "job": receipt.job_id,
         "source": source.uri,
-        "identity": f"{source.size_bytes:,} bytes, etag {source.etag}{version}",
+        "identity": f"etag {source.etag}{version}",
         "topic": f"{receipt.topic}, partition {receipt.partition}",
         "offsets": _offsets(receipt),
         "rows": _rows(receipt),
-        "bytes": f"{receipt.bytes:,} ({human.size(receipt.bytes)})",
+        "bytes": _bytes(receipt),
     }
     if receipt.rows_this_run:
         lines["duration"] = human.duration(receipt.duration_s) + _startup(receipt)
@@ -44,7 +44,7 @@ def _headline(receipt: Receipt) -> str:
     rows = human.plural(receipt.rows, "row")
     if receipt.status == "stopped":
         return f"stopped after {rows}, which are safe: run the same command again to go on"
-    return f"{receipt.status}: {rows}, each exactly once and in order"
+    return f"{receipt.status}: {rows} of {receipt.source.uri} in {receipt.topic}"
 
 
 def _offsets(receipt: Receipt) -> str:
@@ -59,6 +59,12 @@ def _rows(receipt: Receipt) -> str:
     if receipt.rows_this_run == 0:
         return f"{receipt.rows:,} (none left for this run)"
     return f"{receipt.rows:,} ({receipt.rows_this_run:,} in this run, from row {receipt.resumed_at_row + 1:,} on)"
+
+
+def _bytes(receipt: Receipt) -> str:
+    if receipt.bytes == receipt.source.size_bytes:
+        return f"{receipt.bytes:,} ({human.size(receipt.bytes)})"
+    return f"{receipt.bytes:,} of {receipt.source.size_bytes:,} ({human.size(receipt.bytes)})"
 
 
 def _startup(receipt: Receipt) -> str:

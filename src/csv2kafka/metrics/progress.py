@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _LINE_EVERY_S = 10.0
-_MIN_BAR_COLUMNS = 10
+_MIN_BAR_COLUMNS = 8
 # A terminal that does not take what is written to it (Ctrl-S, a dead connection) must not keep the process.
 _CLOSE_PATIENCE_S = 1.0
 
@@ -38,18 +38,20 @@ def percent(sample: Sample) -> float:
     return 100.0 * min(1.0, sample.bytes_done / sample.bytes_total) if sample.bytes_total else 100.0
 
 
-def facts(sample: Sample, *, is_last: bool) -> list[str]:
-    """What is known of a sample, the most wanted first; without an ETA once the job has ended."""
+def facts(sample: Sample, *, is_last: bool) -> dict[str, str]:
+    """What is known of a sample, in the order of reading; without an ETA once the job has ended."""
     bytes_per_s = sample.rows_per_s * sample.bytes_done / sample.rows if sample.rows else 0.0
-    eta = "--:--" if sample.eta_s is None else human.clock(sample.eta_s)
-    return [
-        *([] if is_last else [f"ETA {eta}"]),
-        f"{human.short(sample.rows_per_s)} rows/s",
-        human.plural(sample.rows, "row"),
-        f"{human.size(bytes_per_s)}/s",
-        f"{human.clock(sample.elapsed_s)} elapsed",
-        *([f"retries: {sample.retries}"] if sample.retries else []),
-    ]
+    known = {
+        "rows": human.plural(sample.rows, "row"),
+        "rate": f"{human.short(sample.rows_per_s)} rows/s",
+        "throughput": f"{human.size(bytes_per_s)}/s",
+        "elapsed": f"in {human.clock(sample.elapsed_s)}",
+    }
+    if sample.retries:
+        known["retries"] = f"retries: {sample.retries}"
+    if not is_last:
+        known["eta"] = f"ETA {'--:--' if sample.eta_s is None else human.clock(sample.eta_s)}"
+    return known
 
 
 class ProgressLines:
@@ -70,7 +72,7 @@ class ProgressLines:
 
     def _show(self, sample: Sample, *, is_last: bool) -> None:
         self._shown = sample
-        log.info("%.1f %%, %s", percent(sample), ", ".join(facts(sample, is_last=is_last)))
+        log.info("%.1f %%, %s", percent(sample), ", ".join(facts(sample, is_last=is_last).values()))
 
 
 class ProgressBar:
@@ -116,12 +118,12 @@ def bar_line(sample: Sample, columns: int, *, is_last: bool) -> RenderableType:
     from rich.progress_bar import ProgressBar as Bar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    head, tail = f"{percent(sample):5.1f} %", ""
-    for fact in facts(sample, is_last=is_last):
-        longer = f"{tail} · {fact}" if tail else fact
-        if len(head) + 1 + _MIN_BAR_COLUMNS + 1 + len(longer) > columns:
+    head, known = f"{percent(sample):5.1f} %", facts(sample, is_last=is_last)
+    for least_wanted in ("", "retries", "elapsed", "throughput", "rows", "rate", "eta"):
+        known.pop(least_wanted, None)
+        tail = " · ".join(known.values())
+        if len(head) + 1 + _MIN_BAR_COLUMNS + 1 + len(tail) <= columns:
             break
-        tail = longer
     line = Table.grid(padding=(0, 1, 0, 0), pad_edge=False, expand=True)
     line.add_column(no_wrap=True, min_width=len(head))
     line.add_column(ratio=1)
