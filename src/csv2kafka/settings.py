@@ -104,8 +104,8 @@ class RunSettings(StoreSettings):
     @field_validator("job_id")
     @classmethod
     def _job_id_is_a_name(cls, job_id: str | None) -> str | None:
-        if job_id is not None and not (0 < len(job_id) <= 255 and job_id.isprintable()):
-            raise ValueError("a job's name has 1 to 255 printable characters")
+        if job_id is not None and not (0 < len(job_id) <= 1000 and job_id.isprintable()):
+            raise ValueError("a job's name has 1 to 1,000 printable characters")
         return job_id
 
     @field_validator("delimiter")
