@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import moto.dynamodb.urls  # noqa: F401 - moto loads it at first use otherwise, in the time of the first test
 
 from csv2kafka.checkpoints.dynamodb import CheckpointManager
 

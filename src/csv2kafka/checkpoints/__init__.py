@@ -57,9 +57,12 @@ class CheckpointStore(Protocol):
         ...
 
 
-def open_store(url: str | None, job_id: str) -> CheckpointStore:
+def open_store(
+    url: str | None, job_id: str, *, region: str | None = None, profile: str | None = None
+) -> CheckpointStore:
     """The store behind `sqlite:///PATH` or `dynamodb://TABLE`; None is a file in the user's state folder.
 
+    `region` and `profile` are AWS's; None leaves them to the environment and AWS's own files.
     Raises ConfigError for any other URL, and for None where this machine's files die with the task.
     """
     if url is None:
@@ -73,7 +76,7 @@ def open_store(url: str | None, job_id: str) -> CheckpointStore:
     if separator and scheme == "dynamodb" and re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", rest):
         from csv2kafka.checkpoints.dynamodb import CheckpointManager  # noqa: PLC0415 - boto3 takes its time
 
-        return CheckpointManager(rest, job_id)
+        return CheckpointManager(rest, job_id, region=region, profile=profile)
     raise ConfigError(
         f"no checkpoint store is called {url!r}",
         hint="give sqlite:///PATH (four slashes before an absolute path) or dynamodb://TABLE",

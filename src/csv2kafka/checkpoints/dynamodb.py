@@ -74,6 +74,7 @@ class CheckpointManager:
 
     The plain calls (`get_last_processed_line`, `update_checkpoint`, `mark_complete`) need no lease; they leave an
     item that says how far the job is, but not where in the file and in Kafka that is.
+    Endpoint, credentials and, unless given, region and profile come from AWS's usual places.
     `clock` (seconds, monotonic) and `wait` are this process's own: no two machines' clocks are ever compared.
     """
 
@@ -86,6 +87,8 @@ class CheckpointManager:
         table_name: str,
         job_id: str,
         *,
+        region: str | None = None,
+        profile: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -93,7 +96,8 @@ class CheckpointManager:
         self._table_name = table_name
         with self._explaining():
             try:
-                self.table = boto3.resource("dynamodb", config=config).Table(table_name)
+                aws_session = boto3 if profile is None else boto3.Session(profile_name=profile)
+                self.table = aws_session.resource("dynamodb", region_name=region, config=config).Table(table_name)
             except ValueError as error:  # how botocore refuses an endpoint that is no URL
                 raise ConfigError(
                     f"DynamoDB table {table_name} cannot be asked: {error}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -137,10 +136,7 @@ class SqliteStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             if not self.path.parent.is_dir():
-                raise CheckpointMissing(
-                    f"the folder for the checkpoint file {self.path} is not there",
-                    hint=f"make it: mkdir -p {self.path.parent}",
-                )
+                raise _folder_missing(self.path)
             with closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as db:
                 self._prepare(db)
                 with db:
@@ -168,11 +164,11 @@ class _FileLock:
     removing it would let a third process lock a new one beside it."""
 
     def __init__(self, path: Path, operation: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = path.open("ab")
         try:
-            fcntl.flock(self._fd, operation)
+            fcntl.flock(self._file, operation)
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
 
     @classmethod
@@ -190,7 +186,7 @@ class _FileLock:
             raise _explained(error, path) from error
 
     def free(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
     def __enter__(self) -> None:
         pass
@@ -233,11 +229,17 @@ def _write(db: sqlite3.Connection, item: Item) -> None:
     db.execute(f"INSERT OR REPLACE INTO checkpoints ({names}) VALUES ({marks})", values)  # noqa: S608 - our names
 
 
+def _folder_missing(path: Path) -> CheckpointMissing:
+    return CheckpointMissing(
+        f"the folder for the checkpoint file {path} is not there", hint=f"make it: mkdir -p {path.parent}"
+    )
+
+
 def _explained(error: OSError | sqlite3.Error, path: Path) -> Csv2KafkaError:
     """What went wrong with the file, in our words: passing, missing, forbidden, or not a database of ours."""
     if isinstance(error, OSError):
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return CheckpointMissing(f"{path} cannot be reached: {error}", hint=f"make its folder {path.parent}")
+        if isinstance(error, FileNotFoundError):
+            return _folder_missing(path)
         passing, forbidden = error.errno in _PASSING, True
     else:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest tells where, not what

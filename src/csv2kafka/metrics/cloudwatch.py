@@ -38,12 +38,22 @@ class MetricsEmitter:
 
     The `emit_` calls and `flush` send in the caller's thread; `record` and `close` in a thread of their own.
     RetryCount, CheckpointCount and ErrorCount are counts since the last sample (sum them), all others the state now.
+    Endpoint, credentials and, unless given, region and profile come from AWS's usual places.
     """
 
-    def __init__(self, namespace: str, job_id: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        job_id: str,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         config = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
         try:
-            self._client = boto3.client("cloudwatch", config=config)
+            aws_session = boto3 if profile is None else boto3.Session(profile_name=profile)
+            self._client = aws_session.client("cloudwatch", region_name=region, config=config)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError(
                 f"CloudWatch cannot be reached: {error}",
