@@ -13,6 +13,7 @@ import time
 from csv2kafka import jobs
 from csv2kafka.checkpoints.dynamodb import CheckpointManager
 from csv2kafka.checkpoints.item import total_lines_key
+from csv2kafka.errors import Csv2KafkaError
 from csv2kafka.eta import eta_s
 from csv2kafka.kafka.sender import Sender as KafkaProducer
 from csv2kafka.metrics.cloudwatch import MetricsEmitter
@@ -73,6 +74,10 @@ class CSVToKafkaProcessor:
         )
         try:
             return jobs.load(settings, parts, stop=self._stop, notify=_LOG.info)
+        except Csv2KafkaError:
+            if self.metrics_emitter:
+                self.metrics_emitter.emit_error()
+            raise
         finally:
             if self.metrics_emitter:
                 self.metrics_emitter.close()
@@ -98,5 +103,8 @@ class CSVToKafkaProcessor:
             return int(str(cached))
         with smart_open(self.source) as lines:
             total = sum(1 for _ in lines)
-        table.put_item(Item={**key, "total_lines": total})
+        try:
+            table.put_item(Item={**key, "total_lines": total})
+        except Exception as error:  # noqa: BLE001 - counted all the same
+            _LOG.warning("the number of lines cannot be cached: %s", error)
         return total

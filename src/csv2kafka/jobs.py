@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from csv2kafka import recordbatch
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.encoder import Encoder
-from csv2kafka.errors import JobConflict
+from csv2kafka.errors import Csv2KafkaError, JobConflict
 from csv2kafka.kafka import topic
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
@@ -92,6 +92,9 @@ def _metrics(settings: RunSettings, job_id: str) -> Iterator[Sequence[MetricsSin
     emitter = MetricsEmitter(settings.metrics_namespace, job_id)
     try:
         yield (emitter,)
+    except Csv2KafkaError:
+        emitter.emit_error()
+        raise
     finally:
         emitter.close()
 
