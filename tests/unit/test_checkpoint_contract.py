@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -357,13 +358,14 @@ def test_a_job_that_is_held_is_not_forgotten(backend: Backend) -> None:
 
 def test_calls_may_come_from_any_thread(backend: Backend) -> None:
     store = backend.store()
-    for call in (
-        lambda: store.acquire(JOB),
-        lambda: store.save(FULL),
+    calls: list[Callable[[], object]] = [
+        partial(store.acquire, JOB),
+        partial(store.save, FULL),
         store.renew,
         store.release,
-        lambda: store.forget(JOB),
-    ):
+        partial(store.forget, JOB),
+    ]
+    for call in calls:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(call).result()
 
@@ -375,10 +377,13 @@ def test_calls_may_come_from_any_thread(backend: Backend) -> None:
 def test_misuse_is_a_bug_not_an_operating_error(backend: Backend) -> None:
     store = backend.store()
     store.release()
-    for misuse in (lambda: store.save(FULL), store.renew):
+    save, acquire = partial(store.save, FULL), partial(store.acquire, JOB)
+    misuses: list[Callable[[], object]] = [save, store.renew]
+    for misuse in misuses:
         with pytest.raises(AssertionError):
             misuse()
     store.acquire("another job")
-    for misuse in (lambda: store.save(FULL), lambda: store.acquire(JOB)):
+    misuses = [save, acquire]
+    for misuse in misuses:
         with pytest.raises(AssertionError):
             misuse()

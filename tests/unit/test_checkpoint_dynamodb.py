@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from botocore import exceptions as aws
 from moto import mock_aws
 
-from csv2kafka.checkpoints import open_store
+from csv2kafka.checkpoints import lease, open_store
 from csv2kafka.checkpoints.dynamodb import CheckpointManager
 from csv2kafka.checkpoints.item import total_lines_key
 from csv2kafka.checkpoints.lease import Lease, Process, is_gone, this_process
@@ -113,7 +114,7 @@ def wire(holder: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 def test_a_put_that_boto3_repeated_is_our_own(holder: CheckpointManager, wire: Wire) -> None:
-    for call in (lambda: holder.save(Checkpoint(JOB, 2, 2)), holder.renew, holder.release):
+    for call in (partial(holder.save, Checkpoint(JOB, 2, 2)), holder.renew, holder.release):
         wire.during_next_put(wire.repeat)
         call()
 
@@ -168,8 +169,8 @@ def managed(table: DynamoTable, while_waiting: Callable[[], None] = lambda: None
 
 
 def put_lease(table: DynamoTable, process: Process, ttl_ms: int = 10_000) -> None:
-    lease = replace(Lease().taken(), process=process, ttl_ms=ttl_ms)
-    table.put({"job_id": JOB, "last_line": 7, **lease.to_item()})
+    held = replace(Lease().taken(), process=process, ttl_ms=ttl_ms)
+    table.put({"job_id": JOB, "last_line": 7, **held.to_item()})
 
 
 ELSEWHERE = Process("fargate-task", "another boot", "pid:[1]", 1, 12)
@@ -312,21 +313,42 @@ def test_this_process_lives() -> None:
 
 
 def test_a_process_of_another_user_lives() -> None:
-    if os.getuid() == 0:
-        os.seteuid(65534)
+    user = os.getuid()
+    if user == 0:
+        os.setresuid(65534, 65534, 0)
     try:
+        with pytest.raises(PermissionError):
+            os.kill(1, 0)
         assert not is_gone(process_of(1))
     finally:
-        os.seteuid(os.getuid())
+        if user == 0:
+            os.setresuid(0, 0, 0)
+
+
+def test_where_the_system_tells_nothing_nobody_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ended_process()
+
+    def no_proc(path: Path, **options: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", no_proc)
+    lease._machine.cache_clear()
+    try:
+        assert not is_gone(ended)
+        assert not is_gone(this_process())
+        assert this_process().pid_start == 0
+    finally:
+        lease._machine.cache_clear()
 
 
 # The plan's calls and the lease
 
 
 def test_a_plain_write_is_refused_while_another_holds_the_job(table: DynamoTable, holder: CheckpointManager) -> None:
-    for write in (lambda plain: plain.update_checkpoint(9, 9), lambda plain: plain.mark_complete(9)):
+    plain, _ = managed(table, holder.renew)
+    for write in (partial(plain.update_checkpoint, 9, 9), partial(plain.mark_complete, 9)):
         with pytest.raises(JobHeld):
-            write(managed(table, holder.renew)[0])
+            write()
 
     assert row_of(holder) == 1
     holder.save(Checkpoint(JOB, 2, 2))
@@ -373,6 +395,13 @@ def test_a_plain_write_of_one_who_lost_the_lease_is_refused(table: DynamoTable, 
         holder.update_checkpoint(2, 2)
 
 
+def test_a_text_that_is_none_is_refused(table: DynamoTable) -> None:
+    table.put({"job_id": JOB, "last_line": 5, "record_shape": 7})
+
+    with pytest.raises(JobConflict, match="record_shape is 7, not a text"):
+        table.store(JOB).acquire(JOB)
+
+
 def test_counts_that_make_no_sense_are_not_read_as_zero(table: DynamoTable) -> None:
     for value in (Decimal("1.5"), "500", True, Decimal("1e30"), [1]):
         table.put({"job_id": JOB, "last_line": value})
@@ -404,9 +433,16 @@ def test_what_others_keep_in_the_item_survives_taking_it(table: DynamoTable) -> 
 
 
 def test_a_missing_table_comes_with_the_command_that_makes_it(module_table: DynamoTable) -> None:
-    for call in (lambda m: m.acquire(JOB), lambda m: m.load(JOB), lambda m: m.update_checkpoint(1, 1)):
+    manager = open_store("dynamodb://my-table", JOB)
+    assert isinstance(manager, CheckpointManager)
+    calls: list[Callable[[], object]] = [
+        partial(manager.acquire, JOB),
+        partial(manager.load, JOB),
+        partial(manager.update_checkpoint, 1, 1),
+    ]
+    for call in calls:
         with pytest.raises(CheckpointMissing) as refused:
-            call(open_store("dynamodb://my-table", JOB))
+            call()
         assert refused.value.hint == (
             "aws dynamodb create-table --table-name my-table "
             "--attribute-definitions AttributeName=job_id,AttributeType=S "
@@ -515,7 +551,7 @@ def test_an_endpoint_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_boto3_itself_retries_with_patience_that_ends() -> None:
     with mock_aws():
-        config = CheckpointManager(TABLE, JOB).table.meta.client.meta.config
+        config: Any = CheckpointManager(TABLE, JOB).table.meta.client.meta.config
 
     assert config.retries["mode"] == "standard"
     assert config.connect_timeout + config.read_timeout < 10

@@ -281,7 +281,7 @@ def test_where_files_die_with_the_task_a_table_is_asked_for(
 
     assert refused.value.exit_code == 78
     assert "dynamodb://" in refused.value.hint
-    assert open_store(f"sqlite:///{tmp_path}/on-a-volume.db", "job")
+    assert isinstance(open_store(f"sqlite:///{tmp_path}/on-a-volume.db", "job"), SqliteStore)
 
 
 def test_urls_are_written_as_sqlalchemy_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

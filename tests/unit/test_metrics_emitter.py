@@ -66,6 +66,7 @@ class TestMetricsEmitter:
         assert only["Value"] == 45000.5
         assert only["Unit"] == "Count/Second"
         assert only["Dimensions"] == [{"Name": "JobId", "Value": "test-job"}]
+        assert isinstance(only["Timestamp"], datetime)
         assert datetime.now(UTC) - only["Timestamp"] < timedelta(minutes=1)
         put.assert_not_called()
 
