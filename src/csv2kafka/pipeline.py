@@ -53,7 +53,8 @@ class StopFlag(Protocol):
 class Progress:
     """What has happened in this run; times are on the monotonic clock."""
 
-    began_s: float
+    began_s: float  # when the lease was taken
+    sending_since_s: float  # when the first take-over was done: rates and ETA count from here
     bytes_before: int  # of the source, done by earlier runs
     rows_before: int
     takeovers: int = 0
@@ -91,7 +92,7 @@ class Pipeline:
         self._save_lock = asyncio.Lock()
         self._reader = ThreadPoolExecutor(1, "csv2kafka-read")
         self._encoders = ThreadPoolExecutor(_ENCODERS, "csv2kafka-encode")
-        self.progress = Progress(began_s, bytes_before=0, rows_before=0)
+        self.progress = Progress(began_s, began_s, bytes_before=0, rows_before=0)
 
     async def run(self) -> bool:
         """Load until the end of the file (True) or until told to stop (False). Everything acknowledged is saved."""
@@ -100,11 +101,13 @@ class Pipeline:
         except Csv2KafkaError as error:
             if isinstance(error, BadData | ConfigError) and self._saved is not None:
                 await self._save_last(JobStatus.FAILED)
+            self._sample()
             raise
         finally:
             self._reader.shutdown(wait=False)
             self._encoders.shutdown(wait=False, cancel_futures=True)
         await self._save_last(JobStatus.COMPLETED if finished else JobStatus.IN_PROGRESS)
+        self._sample()
         return finished
 
     async def _run_until_told_to_stop(self) -> bool:
@@ -139,6 +142,7 @@ class Pipeline:
         self._saved = self.checkpoint = standing.checkpoint
         self._saved_s = time.monotonic()
         if self.progress.takeovers == 1:
+            self.progress.sending_since_s = self._saved_s
             self.progress.rows_before = standing.checkpoint.last_line
             self.progress.bytes_before = standing.checkpoint.byte_offset or 0
         sender = self._sender_factory(self._job.client, standing.footing)
@@ -269,25 +273,27 @@ class Pipeline:
     async def _tick(self, sender: Sender) -> None:
         while True:
             await asyncio.sleep(0.5 if self.progress.startup_s is None else 1.0)
-            self._sample(sender)
+            self._sample(sender.retries)
 
-    def _sample(self, sender: Sender) -> None:
+    def _sample(self, retries_of_epoch: int = 0) -> None:
+        """Tell the sinks; the last time when all is over, so that they know the end and hear of the shortest run."""
         checkpoint, progress = self.checkpoint, self.progress
-        if checkpoint is None:
+        if checkpoint is None or self._saved is None:
             return
-        elapsed_s = time.monotonic() - progress.began_s
+        now_s = time.monotonic()
+        sending_s = now_s - progress.sending_since_s
         size_bytes = self._job.source.identity.size_bytes
         done_bytes = checkpoint.byte_offset or 0
         sample = Sample(
             rows=checkpoint.last_line,
             bytes_done=done_bytes,
             bytes_total=size_bytes,
-            elapsed_s=elapsed_s,
-            rows_per_s=(checkpoint.last_line - progress.rows_before) / elapsed_s,
-            eta_s=eta_s(done_bytes - progress.bytes_before, size_bytes - progress.bytes_before, elapsed_s),
+            elapsed_s=now_s - progress.began_s,
+            rows_per_s=(checkpoint.last_line - progress.rows_before) / sending_s,
+            eta_s=eta_s(done_bytes - progress.bytes_before, size_bytes - progress.bytes_before, sending_s),
             ack_latency_s=progress.ack_latency_s,
             checkpoints=progress.checkpoints,
-            retries=progress.retries + sender.retries,
+            retries=progress.retries + retries_of_epoch,
             rows_total=self._rows_total,
         )
         for sink in self._sinks:
