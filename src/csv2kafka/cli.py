@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from csv2kafka import __version__, options
 from csv2kafka.errors import Csv2KafkaError, UsageError
-from csv2kafka.output import Output
+from csv2kafka.output import Output, write
 
 if TYPE_CHECKING:
     from csv2kafka.settings import RunSettings
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"csv2kafka {__version__}\n")
+        write(sys.stdout, f"csv2kafka {__version__}\n")
         raise typer.Exit
 
 
@@ -185,7 +185,7 @@ def reset(
     store = load_store({"checkpoint_url": checkpoint, "region": region, "profile": profile}, config=config)
     from csv2kafka import jobs  # noqa: PLC0415
 
-    sys.stdout.write(jobs.reset(store.checkpoint_url, job, store.region, store.profile) + "\n")
+    write(sys.stdout, jobs.reset(store.checkpoint_url, job, store.region, store.profile) + "\n")
     return 0
 
 

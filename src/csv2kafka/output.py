@@ -32,7 +32,7 @@ class Output:
     def failure(self, message: str, hint: str, exit_code: int) -> None:
         """Say on stderr what went wrong and what to do; with JSON, say it on stdout as well."""
         hint_lines = f"{styled('hint:', _BOLD, sys.stderr)} {hint}\n" if hint else ""
-        _write(sys.stderr, f"{styled('error:', _RED, sys.stderr)} {message}\n{hint_lines}")
+        write(sys.stderr, f"{styled('error:', _RED, sys.stderr)} {message}\n{hint_lines}")
         if self._as_json:
             fields = {"status": "failed", "error": message, "hint": hint, "exit_code": exit_code}
             self._tell(json.dumps(fields, ensure_ascii=False))
@@ -41,16 +41,16 @@ class Output:
         """Report an exception that no one expected: a line, then the traceback."""
         hint = "please report it with the lines below; running the same command again is safe"
         self.failure(f"this is a bug: {type(error).__name__}: {error}", hint, exit_code)
-        _write(sys.stderr, "".join(traceback.format_exception(error)))
+        write(sys.stderr, "".join(traceback.format_exception(error)))
 
     def _tell(self, text: str) -> None:
         with self._lock:
             if not self._is_told:
                 self._is_told = True
-                _write(sys.stdout, text + "\n")
+                write(sys.stdout, text + "\n")
 
 
-def _write(stream: TextIO, text: str) -> None:
+def write(stream: TextIO, text: str) -> None:
     """Write and flush. Nobody listening any more (`| head`) does not change how the job went."""
     try:
         stream.write(text)

@@ -29,7 +29,7 @@ class StopSignals:
 
     If the process is still there `GRACE_S` after the first signal, it ends as well, be the reason a hanging run or
     threads that it left behind. announce: takes a sentence for the user. abandon: reports (sentence, exit code)
-    before the process ends without a result. Both may block; nothing here waits for them.
+    before the process ends without a result. Both may block; nothing here waits long for them.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class StopSignals:
             return
         self._first = number
         deadline = time.monotonic() + self._grace_s
-        self._stop.set()
         again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
-        _aside(self._announce, f"stopping: what was read is being sent and checkpointed{again}")
+        _aside(self._announce, f"stopping: what was read is being sent and checkpointed{again}").join(_SAY_S)
+        self._stop.set()
         while (number := self._next(deadline)) != _TOO_LATE:
             if number == _DONE:
                 return
@@ -116,7 +116,7 @@ class StopSignals:
 
 
 def _aside(function: Callable[..., None], *arguments: object) -> threading.Thread:
-    """Run something that may block (a full pipe, a terminal that stands still) in a thread nobody waits for."""
+    """Run something that may block (a full pipe, a terminal that stands still) in a thread nobody has to wait for."""
     thread = threading.Thread(target=function, args=arguments, daemon=True)
     thread.start()
     return thread
