@@ -212,13 +212,12 @@ def _copy_quoted(src: Bytes, at: int, stop: int, quote: int, dst: Bytes, out: in
         if src[at] == quote:
             if at + 1 >= stop or src[at + 1] != quote:
                 return at + 1, out, OK
-            if quote == QUOTE:
-                dst[out] = BACKSLASH
+            at += 1  # the second of the two is text
+            if quote > 0x1F and quote not in (QUOTE, BACKSLASH):
+                dst[out] = quote
                 out += 1
-            dst[out] = quote
-            out += 1
-            at += 2
-            continue
+                at += 1
+                continue
         at, out, status = _write_special(src, at, stop, dst, out)
         if status != OK:
             return at, out, status
