@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 csv.field_size_limit(sys.maxsize)
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
 
 RAGGED = "ragged"
 NOT_UTF8 = "not UTF-8"
@@ -39,7 +40,8 @@ class Stop:
 class Expected:
     """`columns` is None for a header that must be refused.
 
-    `extents` are the first byte and the end (line end apart) of every whole row of the file, those behind `stop` too.
+    `extents` are the first byte and the end (line end apart) of every whole row of the file, those behind `stop` too;
+    `unclosed` says that a last one, not among them, never ends.
     """
 
     columns: tuple[str, ...] | None
@@ -47,6 +49,7 @@ class Expected:
     values: tuple[bytes, ...] = ()
     extents: tuple[tuple[int, int], ...] = ()
     stop: Stop | None = None
+    unclosed: bool = False
 
 
 class _Lines:
@@ -74,11 +77,12 @@ def expect(data: bytes, delimiter: str = ",", quote: str = '"') -> Expected:
     values: list[bytes] = []
     extents: list[tuple[int, int]] = []
     stop: Stop | None = None
+    closed = True
     while True:
         before = lines.taken_bytes
         fields = next(reader, None)
         if fields is None:
-            return Expected(columns, header_end_byte, tuple(values), tuple(extents), stop)
+            return Expected(columns, header_end_byte, tuple(values), tuple(extents), stop, not closed)
         raw = data[before : lines.taken_bytes].lstrip(b"\r\n")  # blank lines, which DictReader passes over
         start = lines.taken_bytes - len(raw)
         closed = lines.taken_bytes < len(data) or _is_closed(raw, delimiter, quote)
@@ -90,7 +94,7 @@ def expect(data: bytes, delimiter: str = ",", quote: str = '"') -> Expected:
             if why:
                 stop = Stop(len(values) + 1, start, end, why, count)
             else:
-                values.append(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode())
+                values.append(_to_json(fields).encode())
 
 
 def _good_header(columns: tuple[str, ...]) -> bool:
