@@ -1,17 +1,23 @@
-"""Ways behind the checkpoint stores: a table of its own with a clock that nobody waits for, rows as they are."""
+"""Ways behind the checkpoint stores: a table of its own with a clock that nobody waits for, a wire that loses
+requests and answers, rows as they are.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 import moto.dynamodb.urls  # noqa: F401 - moto loads it at first use otherwise, in the time of the first test
+import pytest
+from botocore import exceptions as aws
 
 from csv2kafka.checkpoints.dynamodb import CheckpointManager
+from csv2kafka.checkpoints.lease import Lease, Process
 
 TABLE = "checkpoints"
 
@@ -46,8 +52,18 @@ class DynamoTable:
         )
 
     def store(self, job_id: str, *, while_waiting: Callable[[], None] = lambda: None) -> CheckpointManager:
+        return self.timed_store(job_id, while_waiting=while_waiting)[0]
+
+    def timed_store(
+        self, job_id: str, *, while_waiting: Callable[[], None] = lambda: None
+    ) -> tuple[CheckpointManager, FakeTime]:
         time = FakeTime(while_waiting)
-        return CheckpointManager(TABLE, job_id, clock=time.clock, wait=time.wait)
+        return CheckpointManager(TABLE, job_id, clock=time.clock, wait=time.wait), time
+
+    def put_lease(self, job_id: str, process: Process, ttl_ms: int = 10_000) -> None:
+        """A job at row 7, held by `process`."""
+        lease = replace(Lease().taken(), process=process, ttl_ms=ttl_ms)
+        self.put({"job_id": job_id, "last_line": 7, **lease.to_item()})
 
     def item(self, job_id: str) -> dict[str, Any]:
         return self.table.get_item(Key={"job_id": job_id}, ConsistentRead=True).get("Item", {})
@@ -72,3 +88,39 @@ def write_sqlite_item(path: Path, item: dict[str, Any]) -> None:
     names, marks = ", ".join(item), ", ".join("?" * len(item))
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"INSERT OR REPLACE INTO checkpoints ({names}) VALUES ({marks})", tuple(item.values()))
+
+
+class Wire:
+    """Stands between a manager and its table's put_item, to lose or repeat what passes."""
+
+    def __init__(self, manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._put = manager.table.put_item
+        self._monkeypatch, self._table = monkeypatch, manager.table
+        self.held_back: list[dict[str, Any]] = []
+
+    def during_next_put(self, action: Callable[[dict[str, Any]], object]) -> None:
+        """`action` takes the next request in place of the table."""
+
+        def put_item(**request: Any) -> object:
+            self._monkeypatch.setattr(self._table, "put_item", self._put)
+            return action(request)
+
+        self._monkeypatch.setattr(self._table, "put_item", put_item)
+
+    def repeat(self, request: dict[str, Any]) -> object:
+        self._put(**request)
+        return self._put(**request)
+
+    def lose_the_answer(self, request: dict[str, Any]) -> object:
+        self._put(**request)
+        raise aws.ReadTimeoutError(endpoint_url="https://table")
+
+    def lose_the_request(self, request: dict[str, Any]) -> object:
+        self.held_back.append(request)
+        raise aws.ReadTimeoutError(endpoint_url="https://table")
+
+    def deliver(self) -> None:
+        """What was held back arrives late, and is refused."""
+        for request in self.held_back:
+            with pytest.raises(aws.ClientError, match="ConditionalCheckFailedException"):
+                self._put(**request)

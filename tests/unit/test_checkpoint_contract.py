@@ -309,7 +309,7 @@ def test_an_item_that_makes_no_sense_is_refused(backend: Backend, name: str, val
     expected = f"{name} is missing" if value is None else f"{name} is "
 
     with pytest.raises(JobConflict) as refused:
-        backend.store().acquire(JOB)
+        store.acquire(JOB)
 
     assert expected in refused.value.message
     assert value is None or str(value) in refused.value.message
@@ -317,10 +317,10 @@ def test_an_item_that_makes_no_sense_is_refused(backend: Backend, name: str, val
     assert backend.item(JOB) == before
     if name in before and not name.startswith(("lease", "ckpt")):
         with pytest.raises(JobConflict):
-            backend.store().load(JOB)
+            store.load(JOB)
 
-    backend.store().forget(JOB)
-    assert without_timestamp(backend.store().acquire(JOB)) == Checkpoint(JOB, status=JobStatus.RESET)
+    store.forget(JOB)
+    assert without_timestamp(store.load(JOB)) == Checkpoint(JOB, status=JobStatus.RESET)
 
 
 def test_a_job_forgotten_leaves_only_that_it_was(backend: Backend) -> None:

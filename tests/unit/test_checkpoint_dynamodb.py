@@ -1,13 +1,12 @@
-"""What only the DynamoDB store can do or suffer: leases without locks, lost answers, refusals of AWS."""
+"""What only the DynamoDB store can do or suffer: lost answers, writes without a lease, refusals of AWS.
+
+How it tells dead holders from living ones is in test_checkpoint_lease.py.
+"""
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,10 @@ import pytest
 from botocore import exceptions as aws
 from moto import mock_aws
 
-from csv2kafka.checkpoints import lease, open_store
+from csv2kafka.checkpoints import open_store
 from csv2kafka.checkpoints.dynamodb import CheckpointManager
 from csv2kafka.checkpoints.item import total_lines_key
-from csv2kafka.checkpoints.lease import Lease, Process, is_gone, this_process
+from csv2kafka.checkpoints.lease import Process
 from csv2kafka.errors import (
     CheckpointMissing,
     CheckpointUnavailable,
@@ -33,7 +32,7 @@ from csv2kafka.errors import (
     JobHeld,
 )
 from csv2kafka.model import Checkpoint, JobStatus
-from tests.support.checkpoints import TABLE, DynamoTable, FakeTime
+from tests.support.checkpoints import TABLE, DynamoTable, Wire
 
 JOB = "job"
 
@@ -50,6 +49,9 @@ def table(module_table: DynamoTable) -> DynamoTable:
     return module_table
 
 
+ELSEWHERE = Process("fargate-task", "another boot", "pid:[1]", 1, 12)
+
+
 def row_of(manager: CheckpointManager) -> int:
     checkpoint = manager.load(JOB)
     assert checkpoint is not None
@@ -58,42 +60,6 @@ def row_of(manager: CheckpointManager) -> int:
 
 def answer(code: str, operation: str = "PutItem") -> aws.ClientError:
     return aws.ClientError({"Error": {"Code": code, "Message": "as AWS says it"}}, operation)
-
-
-class Wire:
-    """Stands between a manager and its table's put_item, to lose or repeat what passes."""
-
-    def __init__(self, manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._put = manager.table.put_item
-        self._monkeypatch, self._table = monkeypatch, manager.table
-        self.held_back: list[dict[str, Any]] = []
-
-    def during_next_put(self, action: Callable[[dict[str, Any]], object]) -> None:
-        """`action` takes the next request in place of the table."""
-
-        def put_item(**request: Any) -> object:
-            self._monkeypatch.setattr(self._table, "put_item", self._put)
-            return action(request)
-
-        self._monkeypatch.setattr(self._table, "put_item", put_item)
-
-    def repeat(self, request: dict[str, Any]) -> object:
-        self._put(**request)
-        return self._put(**request)
-
-    def lose_the_answer(self, request: dict[str, Any]) -> object:
-        self._put(**request)
-        raise aws.ReadTimeoutError(endpoint_url="https://table")
-
-    def lose_the_request(self, request: dict[str, Any]) -> object:
-        self.held_back.append(request)
-        raise aws.ReadTimeoutError(endpoint_url="https://table")
-
-    def deliver(self) -> None:
-        """What was held back arrives late, and is refused."""
-        for request in self.held_back:
-            with pytest.raises(aws.ClientError, match="ConditionalCheckFailedException"):
-                self._put(**request)
 
 
 @pytest.fixture
@@ -160,192 +126,11 @@ def test_a_repeated_put_that_lost_the_lease_meanwhile_is_not_our_own(
         holder.save(Checkpoint(JOB, 2, 2))
 
 
-# Whether a holder lives
-
-
-def managed(table: DynamoTable, while_waiting: Callable[[], None] = lambda: None) -> tuple[CheckpointManager, FakeTime]:
-    time = FakeTime(while_waiting)
-    return CheckpointManager(TABLE, JOB, clock=time.clock, wait=time.wait), time
-
-
-def put_lease(table: DynamoTable, process: Process, ttl_ms: int = 10_000) -> None:
-    held = replace(Lease().taken(), process=process, ttl_ms=ttl_ms)
-    table.put({"job_id": JOB, "last_line": 7, **held.to_item()})
-
-
-ELSEWHERE = Process("fargate-task", "another boot", "pid:[1]", 1, 12)
-
-
-@pytest.mark.parametrize("ttl_ms", [10_000, 20_000])
-def test_a_lease_elsewhere_is_taken_only_when_it_stood_still_for_its_time(table: DynamoTable, ttl_ms: int) -> None:
-    put_lease(table, ELSEWHERE, ttl_ms)
-    manager, time = managed(table)
-
-    checkpoint = manager.acquire(JOB)
-
-    assert checkpoint is not None
-    assert checkpoint.last_line == 7
-    assert time.waited_s == pytest.approx(ttl_ms / 1000)
-
-
-def test_a_sign_of_life_at_the_last_moment_counts(table: DynamoTable) -> None:
-    put_lease(table, ELSEWHERE)
-
-    def renewed_late() -> None:
-        if time.waited_s > 9:
-            put_lease(table, ELSEWHERE)
-
-    manager, time = managed(table, renewed_late)
-
-    with pytest.raises(JobHeld, match="process 1 on fargate-task, since 20"):
-        manager.acquire(JOB)
-
-
-def test_a_lease_given_up_meanwhile_is_taken_without_more_waiting(
-    table: DynamoTable, holder: CheckpointManager
-) -> None:
-    manager, time = managed(table, holder.release)
-
-    assert manager.acquire(JOB) is not None
-
-    assert time.waited_s == 1
-
-
-def test_the_loser_of_two_takers_is_told(table: DynamoTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_lease(table, ELSEWHERE)
-    loser = table.store(JOB)
-    wire = Wire(loser, monkeypatch)
-
-    def another_is_faster(request: dict[str, Any]) -> object:
-        table.store(JOB).acquire(JOB)
-        return loser.table.put_item(**request)
-
-    wire.during_next_put(another_is_faster)
-
-    with pytest.raises(JobHeld, match=f"process {os.getpid()} on"):
-        loser.acquire(JOB)
-
-
-def test_a_plain_write_in_the_moment_of_taking_is_not_lost(table: DynamoTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    table.store(JOB).update_checkpoint(5, 5)
-    manager = table.store(JOB)
-    wire = Wire(manager, monkeypatch)
-
-    def written_before_us(request: dict[str, Any]) -> object:
-        table.store(JOB).update_checkpoint(6, 6)
-        return manager.table.put_item(**request)
-
-    wire.during_next_put(written_before_us)
-
-    checkpoint = manager.acquire(JOB)
-    assert checkpoint is not None
-    assert checkpoint.last_line == 6
-    manager.renew()
-    assert row_of(manager) == 6
-
-
-def process_of(pid: int) -> Process:
-    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return replace(this_process(), pid=pid, pid_start=int(start))
-
-
-@contextmanager
-def unreaped() -> Iterator[Process]:
-    """A process that was killed and whose parent has not noticed yet."""
-    child = subprocess.Popen(["sleep", "60"])
-    process = process_of(child.pid)
-    assert not is_gone(process)
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    try:
-        yield process
-    finally:
-        child.wait()
-
-
-def ended_process() -> Process:
-    with unreaped() as process:
-        pass
-    return process
-
-
-def test_a_process_that_ended_on_this_machine_is_dead_at_once(table: DynamoTable) -> None:
-    put_lease(table, ended_process())
-    manager, time = managed(table)
-
-    assert manager.acquire(JOB) is not None
-
-    assert time.waited_s == 0
-
-
-def test_one_that_ended_unseen_by_its_parent_is_dead_too() -> None:
-    with unreaped() as process:
-        assert is_gone(process)
-
-
-def test_another_process_with_the_holders_pid_is_not_the_holder(table: DynamoTable) -> None:
-    me = this_process()
-    put_lease(table, replace(me, pid_start=me.pid_start - 1))
-    manager, time = managed(table)
-
-    assert manager.acquire(JOB) is not None
-
-    assert time.waited_s == 0
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    [{"boot_id": "another boot"}, {"pid_ns": "pid:[1]"}, {"host": "another-host"}, {"pid_start": 0}, {"boot_id": ""}],
-    ids=str,
-)
-def test_a_pid_means_nothing_elsewhere(foreign: dict[str, Any]) -> None:
-    """Containers of one machine share its boot id, and each has a process 1."""
-    assert is_gone(ended_process())
-    assert not is_gone(replace(ended_process(), **foreign))
-
-
-def test_this_process_lives() -> None:
-    me = this_process()
-
-    assert not is_gone(me)
-    assert (me.pid, me.host) == (os.getpid(), socket.gethostname())
-    assert me.pid_start > 0
-
-
-def test_a_process_of_another_user_lives() -> None:
-    user = os.getuid()
-    if user == 0:
-        os.setresuid(65534, 65534, 0)
-    try:
-        with pytest.raises(PermissionError):
-            os.kill(1, 0)
-        assert not is_gone(process_of(1))
-    finally:
-        if user == 0:
-            os.setresuid(0, 0, 0)
-
-
-def test_where_the_system_tells_nothing_nobody_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = ended_process()
-
-    def no_proc(path: Path, **options: str) -> str:
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(Path, "read_text", no_proc)
-    lease._machine.cache_clear()
-    try:
-        assert not is_gone(ended)
-        assert not is_gone(this_process())
-        assert this_process().pid_start == 0
-    finally:
-        lease._machine.cache_clear()
-
-
 # The plan's calls and the lease
 
 
 def test_a_plain_write_is_refused_while_another_holds_the_job(table: DynamoTable, holder: CheckpointManager) -> None:
-    plain, _ = managed(table, holder.renew)
+    plain, _ = table.timed_store(JOB, while_waiting=holder.renew)
     for write in (partial(plain.update_checkpoint, 9, 9), partial(plain.mark_complete, 9)):
         with pytest.raises(JobHeld):
             write()
@@ -355,8 +140,8 @@ def test_a_plain_write_is_refused_while_another_holds_the_job(table: DynamoTable
 
 
 def test_a_plain_write_goes_through_once_the_holder_is_dead(table: DynamoTable) -> None:
-    put_lease(table, ELSEWHERE)
-    manager, time = managed(table)
+    table.put_lease(JOB, ELSEWHERE)
+    manager, time = table.timed_store(JOB)
 
     manager.update_checkpoint(9, 8)
 
