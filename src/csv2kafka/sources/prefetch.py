@@ -94,10 +94,14 @@ class Prefetch:
     def pieces(self) -> Generator[bytes, None, None]:
         """Yield the bytes in order. Raises what a fetch raised, after all bytes before it; ValueError once stopped."""
         try:
-            for lane in self._lanes:
-                lane.start()
             for part in range(self._parts):
-                yield from self._lanes[part % len(self._lanes)].take_part()
+                lane = self._lanes[part % len(self._lanes)]
+                lane.start()
+                for piece in lane.take_part():
+                    yield piece
+                    # Only now: who looks at the header and leaves must not have asked for four parts.
+                    for other in self._lanes:
+                        other.start()
         except Stopped:
             raise ValueError("the source was closed while it was read") from None
         finally:
@@ -127,7 +131,9 @@ class _Lane:
         self._thread = threading.Thread(target=self._run, name="csv2kafka-prefetch", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin, unless begun."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def take_part(self) -> Iterator[bytes]:
         while True:

@@ -1,0 +1,313 @@
+"""What every source promises, asked of each of them: exact bytes from any offset, one pinned version, no leaks.
+
+What one source alone can suffer is in test_source_local.py and test_source_s3.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from moto import mock_aws
+
+from csv2kafka.errors import BadData, SourceChanged, SourceMissing
+from csv2kafka.model import SourceIdentity
+from csv2kafka.sources import Source, lines_of, open_source
+from csv2kafka.sources.local import LocalSource
+from csv2kafka.sources.prefetch import ReadAhead
+from csv2kafka.sources.s3 import S3Source, make_client
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART = 64
+PIECE = 16
+BUCKET = "bucket"
+BODY = b"".join(b"%d,name %d\r\n" % (row, row) for row in range(60))  # 12 parts and a bit
+
+
+class Backend(Protocol):
+    """One kind of source: an object that can be written, and opened."""
+
+    uri: str
+
+    def write(self, body: bytes) -> None: ...
+
+    def remove(self) -> None: ...
+
+    def open(self, expected: SourceIdentity | None = None) -> Source: ...
+
+    def open_small(self) -> Source:
+        """With chunks of PIECE bytes, on S3 in parts of PART bytes."""
+        ...
+
+
+class LocalBackend:
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "data.csv"
+        self._writes = 0
+        self.uri = str(self._path)
+
+    def write(self, body: bytes) -> None:
+        self._path.write_bytes(body)
+        self._writes += 1
+        # Two writes may come within one tick of the file system's clock.
+        os.utime(self._path, ns=(self._writes, self._writes))
+
+    def remove(self) -> None:
+        self._path.unlink()
+
+    def open(self, expected: SourceIdentity | None = None) -> Source:
+        return open_source(self.uri, expected=expected)
+
+    def open_small(self) -> Source:
+        return LocalSource(self.uri, chunk_bytes=PIECE)
+
+
+class S3Backend:
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+        self._key = f"{uuid.uuid4()}/data 100%?#.csv"
+        self.uri = f"s3://{BUCKET}/{self._key}"
+
+    def write(self, body: bytes) -> None:
+        self._client.put_object(Bucket=BUCKET, Key=self._key, Body=body)
+
+    def remove(self) -> None:
+        self._client.delete_object(Bucket=BUCKET, Key=self._key)
+
+    def open(self, expected: SourceIdentity | None = None) -> Source:
+        return open_source(self.uri, expected=expected, client=self._client)
+
+    def open_small(self) -> Source:
+        ahead = ReadAhead(lanes=3, part_bytes=PART, piece_bytes=PIECE)
+        return S3Source(self.uri, self._client, ahead=ahead)
+
+
+@pytest.fixture(scope="module")
+def s3_client() -> Iterator[S3Client]:
+    """One for all tests here, with a bucket: making a client takes longer than any of them."""
+    with mock_aws():
+        client = make_client()
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+        client.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    if request.param == "local":
+        return LocalBackend(tmp_path)
+    return S3Backend(request.getfixturevalue("s3_client"))
+
+
+@pytest.fixture
+def source(backend: Backend) -> Iterator[Source]:
+    backend.write(BODY)
+    with backend.open_small() as source:
+        yield source
+
+
+def prefetchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "csv2kafka-prefetch"]
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [0, 1, PIECE - 1, PIECE, PART - 1, PART, PART + 1, 3 * PART, len(BODY) // 2, len(BODY) - 1, len(BODY)],
+)
+def test_reading_begins_at_exactly_the_offset(source: Source, offset: int) -> None:
+    chunks = list(source.read_from(offset))
+
+    assert b"".join(chunks) == BODY[offset:]
+    assert all(0 < len(chunk) <= PIECE for chunk in chunks)
+
+
+@pytest.mark.parametrize("offset", [-1, len(BODY) + 1])
+def test_an_offset_outside_the_object_is_the_callers_mistake(source: Source, offset: int) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        source.read_from(offset)
+    with pytest.raises(ValueError, match="outside"):
+        source.read_at(offset, 1)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0, 0), (0, 5), (3, PIECE + PART), (len(BODY) - 2, 50), (len(BODY), 1), (0, 10 * len(BODY))]
+)
+def test_a_look_reads_just_that(source: Source, offset: int, size: int) -> None:
+    assert source.read_at(offset, size) == BODY[offset : offset + size]
+
+
+@pytest.mark.parametrize("size", [1, PIECE, PART, PART + 1, 3 * PART, 3 * PART + 1])
+def test_objects_as_long_as_their_parts(backend: Backend, size: int) -> None:
+    backend.write(BODY[:size])
+
+    with backend.open_small() as source:
+        assert b"".join(source.read_from(0)) == BODY[:size]
+
+
+def test_an_empty_object_has_no_bytes(backend: Backend) -> None:
+    backend.write(b"")
+
+    with backend.open() as source:
+        assert source.identity.size_bytes == 0
+        assert list(source.read_from(0)) == []
+        assert source.read_at(0, 10) == b""
+        assert list(source) == []
+
+
+def test_several_reads_side_by_side(source: Source) -> None:
+    pairs = list(zip(source.read_from(0), source.read_from(PIECE), strict=False))
+
+    assert b"".join(first for first, _ in pairs[1:]) == b"".join(second for _, second in pairs[:-1])
+
+
+def test_lines_keep_their_newlines(source: Source) -> None:
+    assert list(source) == BODY.splitlines(keepends=True)
+    assert list(source) == BODY.splitlines(keepends=True), "each iteration begins again"
+
+
+def test_a_line_may_span_chunks_and_the_last_may_lack_its_newline() -> None:
+    assert list(lines_of([b"a", b"", b"b\n\nc\rd", b"e", b"\n", b"f"])) == [b"ab\n", b"\n", b"c\rde\n", b"f"]
+    assert list(lines_of([])) == []
+
+
+def test_the_same_object_has_the_same_identity(backend: Backend) -> None:
+    backend.write(BODY)
+    with backend.open() as first, backend.open(first.identity) as second:
+        assert first.identity == second.identity
+        assert first.identity.size_bytes == len(BODY)
+        assert first.identity.etag
+        assert first.identity.uri.endswith("data.csv") or first.identity.uri == backend.uri
+
+
+@pytest.mark.parametrize("body", [BODY + b"60,more\r\n", BODY.upper()], ids=["longer", "same size"])
+def test_another_object_than_expected_is_refused(backend: Backend, body: bytes) -> None:
+    backend.write(BODY)
+    with backend.open() as source:
+        expected = source.identity
+    backend.write(body)
+    with backend.open() as source:
+        found = source.identity
+
+    with pytest.raises(SourceChanged) as refusal:
+        backend.open(expected)
+
+    for part in (backend.uri, expected.etag, found.etag, str(len(BODY)), str(len(body))):
+        assert part in refusal.value.message
+    for choice in ("--job-id NEW", "csv2kafka reset JOB", "put the old object back"):
+        assert choice in refusal.value.hint
+    assert refusal.value.exit_code == 66
+
+
+def test_an_object_replaced_during_a_read_ends_it_without_a_foreign_byte(backend: Backend) -> None:
+    backend.write(BODY)
+    got = b""
+
+    def read() -> None:
+        nonlocal got
+        with backend.open_small() as source:
+            for number, chunk in enumerate(source.read_from(0)):
+                got += chunk
+                if number == 0:
+                    backend.write(BODY.upper())
+
+    with pytest.raises(SourceChanged) as refusal:
+        read()
+
+    assert BODY.startswith(got)
+    assert 0 < len(got) < len(BODY)
+    assert refusal.value.hint
+
+
+def test_a_missing_object(backend: Backend) -> None:
+    with pytest.raises(SourceMissing) as refusal:
+        backend.open()
+
+    assert backend.uri in refusal.value.message
+    assert refusal.value.hint
+    assert refusal.value.exit_code == 66
+
+
+def test_a_removed_object_is_missing_for_who_expects_it(backend: Backend) -> None:
+    backend.write(BODY)
+    with backend.open() as source:
+        expected = source.identity
+    backend.remove()
+
+    with pytest.raises(SourceMissing):
+        backend.open(expected)
+
+
+def test_leaving_early_leaves_nothing_behind(backend: Backend) -> None:
+    backend.write(BODY)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with backend.open_small() as source:
+        chunks = source.read_from(5)
+        assert next(chunks) + next(chunks) == BODY[5 : 5 + 2 * PIECE]
+
+        chunks.close()
+
+        assert prefetchers() == []
+        assert b"".join(source.read_from(0)) == BODY, "the source itself is still open"
+        assert prefetchers() == [], "a read to the end leaves none either"
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_closing_the_source_ends_a_running_read(source: Source) -> None:
+    chunks = source.read_from(0)
+    next(chunks)
+
+    source.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        list(chunks)
+    assert prefetchers() == []
+
+
+def test_a_closed_source_cannot_be_read(source: Source) -> None:
+    source.close()
+    source.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        list(source.read_from(0))
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (gzip.compress(BODY), "gzip"),
+        (b"\x28\xb5\x2f\xfd" + BODY, "Zstandard"),
+        (b"BZh91AY&SY" + BODY, "bzip2"),
+        (b"\xfd7zXZ\x00" + BODY, "xz"),
+        (b"PK\x03\x04" + BODY, "zip"),
+        (b"\x04\x22\x4d\x18" + BODY, "LZ4"),
+        (BODY.decode().encode("utf-16"), "UTF-16"),
+        (b"\xfe\xff" + BODY.decode().encode("utf-16-be"), "UTF-16"),
+        (BODY.decode().encode("utf-32"), "UTF-32"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_a_way_out(backend: Backend, body: bytes, word: str) -> None:
+    backend.write(body)
+
+    with pytest.raises(BadData) as refusal:
+        backend.open()
+
+    assert word in refusal.value.message
+    assert backend.uri in refusal.value.message
+    assert refusal.value.hint
+    assert refusal.value.exit_code == 65
+
+
+@pytest.mark.parametrize("body", [b"BZh,id\n1,2\n", b"PK,name\n", b"\xef\xbb\xbfid\n1\n", b"\xc3\xa9\n", b"\n"])
+def test_what_only_begins_like_it_is_text(backend: Backend, body: bytes) -> None:
+    backend.write(body)
+
+    with backend.open() as source:
+        assert b"".join(source.read_from(0)) == body
