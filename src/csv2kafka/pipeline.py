@@ -165,7 +165,11 @@ class Pipeline:
         unacknowledged: deque[tuple[Batch, asyncio.Future[int]]] = deque()
         try:
             while (encoding := await queue.get()) is not _NO_BLOCK:
-                encoded = await encoding
+                try:
+                    encoded = await encoding
+                except Csv2KafkaError:  # nothing more can be read; what was sent before counts all the same
+                    await self._acknowledge(sender, unacknowledged, keep=0)
+                    raise
                 for batch in encoded.batches:
                     if not sender.can_send(batch):
                         await self._acknowledge(sender, unacknowledged, keep=0)
@@ -202,6 +206,7 @@ class Pipeline:
         except Csv2KafkaError as error:
             failed: asyncio.Future[Encoded] = loop.create_future()
             failed.set_exception(error)
+            failed.exception()  # looked at, for asyncio: an earlier bad row may end the pump before it comes to this
             await queue.put(failed)
         finally:
             self._reader.submit(_close, blocks, chunks)
