@@ -69,10 +69,11 @@ class _Lines:
 def expect(data: bytes, delimiter: str = ",", quote: str = '"') -> Expected:
     """The records that the file `data` must become, by csv.DictReader and json."""
     lines = _Lines(data)
+    first_byte = lines.taken_bytes
     reader: csv.DictReader[Any] = csv.DictReader(lines, delimiter=delimiter, quotechar=quote)
     columns = tuple(reader.fieldnames or ())
     header_end_byte = lines.taken_bytes
-    if not _good_header(columns) or not _is_closed(data[:header_end_byte], delimiter, quote):
+    if not _good_header(columns) or not _is_closed(data[first_byte:header_end_byte], delimiter, quote):
         return Expected(None)
     values: list[bytes] = []
     extents: list[tuple[int, int]] = []
