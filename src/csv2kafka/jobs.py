@@ -63,7 +63,7 @@ def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopF
 def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify) -> Receipt:
     """`run` with parts of the caller's own."""
     job_id = settings.job_id or default_job_id(settings.source, settings.topic, settings.partition)
-    store = parts.store or open_store(settings.checkpoint_url, job_id)
+    store = parts.store or open_store(settings.checkpoint_url, job_id, region=settings.region, profile=settings.profile)
     found = store.acquire(job_id)
     held_s = time.monotonic()
     try:
@@ -89,7 +89,7 @@ def _metrics(settings: RunSettings, job_id: str) -> Iterator[Sequence[MetricsSin
         return
     from csv2kafka.metrics.cloudwatch import MetricsEmitter  # noqa: PLC0415 - boto3 takes its time
 
-    emitter = MetricsEmitter(settings.metrics_namespace, job_id)
+    emitter = MetricsEmitter(settings.metrics_namespace, job_id, region=settings.region, profile=settings.profile)
     try:
         yield (emitter,)
     except Csv2KafkaError:
@@ -151,7 +151,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
 
 def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, profile: str | None = None) -> str:
     """Forget a job on purpose: its next run begins at row 1. Returns a sentence for the user."""
-    open_store(checkpoint_url, job_id).forget(job_id)
+    open_store(checkpoint_url, job_id, region=region, profile=profile).forget(job_id)
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
 
 
@@ -225,7 +225,7 @@ def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
         next_offset=checkpoint.log.next_offset if checkpoint.log else 0,
         takeovers=progress.takeovers,
         duration_s=duration_s,
-        rows_per_s=rows_this_run / duration_s,
+        rows_per_s=rows_this_run / (time.monotonic() - progress.sending_since_s),  # start-up stands apart
         resumed_at_row=progress.rows_before,
         startup_s=progress.startup_s,
     )
