@@ -95,3 +95,9 @@ class TestCanaries:
     def test_every_buffer_size_for_what_grows_most(self, body: bytes) -> None:
         columns = b"a,b,c" if body.count(b",") else b"a"
         kernel_checks.check_every_size(columns + b"\n" + body, Dialect())
+
+    @pytest.mark.parametrize("value_bytes", [70, 9000, 1 << 20])
+    def test_a_long_row_behind_a_short_one(self, value_bytes: int) -> None:
+        """The guessed header is short by as much as it can be: the whole value moves up."""
+        file = b"a\n1\n" + b"x" * value_bytes
+        kernel_checks.check_every_size(file, Dialect(), last_sizes=200)
