@@ -29,6 +29,12 @@ def create_topic(
     return name
 
 
+def topics(bootstrap: str) -> dict[str, int]:
+    """The cluster's topics and how many partitions each has. Asking creates none."""
+    found = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=30).topics
+    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
 def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
     found = admin.list_topics(name, timeout=10).topics[name].partitions
     return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
