@@ -35,6 +35,7 @@ class FaultyS3:
         self.faults = deque(faults)
         self.head_faults = deque(head_faults)
         self.ranges: list[tuple[int, int]] = []  # first and last byte of every GET, in order of arrival
+        self.if_match: set[str | None] = set()
         self.connections = 0
         self.stalled = threading.Event()  # set when an answer stalls
         self.released = threading.Event()  # lets stalled answers end
@@ -85,6 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         assert wanted, self.headers["Range"]
         first, last = int(wanted[1]), min(int(wanted[2]), len(s3.body) - 1)
         s3.ranges.append((first, last))
+        s3.if_match.add(self.headers["If-Match"])
         if s3.faults:
             s3.faults.popleft()(self, first, last)
         elif self.headers["If-Match"] not in (None, s3.etag):

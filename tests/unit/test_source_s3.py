@@ -86,6 +86,14 @@ def read(source: S3Source, offset: int = 0) -> bytes:
     return b"".join(source.read_from(offset))
 
 
+def test_every_read_names_the_pinned_version(server: FaultyS3, client: S3Client) -> None:
+    server.serve(BODY, truncated(3))
+
+    assert read(opened(client)) == BODY
+
+    assert server.if_match == {server.etag}
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -264,6 +272,22 @@ def test_a_look_at_the_first_piece_asks_for_one_part(server: FaultyS3, client: S
     assert server.ranges == [(0, PART - 1)]
 
 
+def test_leaving_ends_a_pause(server: FaultyS3, client: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.serve(BODY, truncated(16))
+    pausing = threading.Event()
+
+    def long(_low: float, _high: float) -> float:
+        pausing.set()
+        return 3600.0
+
+    monkeypatch.setattr("random.uniform", long)
+    chunks = opened(client, lanes=1).read_from(0)
+    assert next(chunks) == BODY[:16]
+    pausing.wait()
+
+    chunks.close()
+
+
 def test_leaving_wakes_reads_that_stall(server: FaultyS3, client: S3Client) -> None:
     server.serve(BODY, *[stalled(32)] * LANES)
     chunks = opened(client).read_from(0)
@@ -292,21 +316,20 @@ def test_closing_the_source_wakes_who_waits_for_it(server: FaultyS3, client: S3C
     assert "closed" in str(outcome[0]), "an end without an error would look like the end of the object"
 
 
-def test_a_client_of_its_own_is_closed_with_the_source(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.serve(BODY)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    with open_source(URI) as source:
-        assert b"".join(source.read_from(0)) == BODY
-        peers = connections_to(server)
-    assert peers > 0
-    assert connections_to(server) == 0
+def test_a_client_of_its_own_is_closed_with_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyS3() as server:  # one that no other client is connected to
+        server.serve(BODY)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        with open_source(URI) as source:
+            assert b"".join(source.read_from(0)) == BODY
+            assert connections_to(server) > 0
+        assert connections_to(server) == 0
 
 
 def connections_to(server: FaultyS3) -> int:
-    """Sockets of this process, besides the module's own client's, that lead to the server and are not closed."""
+    """This process's sockets that lead to the server."""
     port = int(server.url.rpartition(":")[2])
-    found = psutil.Process().net_connections("tcp")
-    return sum(1 for one in found if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED")
+    return sum(1 for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port == port)
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
