@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 csv.field_size_limit(sys.maxsize)
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one for each call
 
 RAGGED = "ragged"
 NOT_UTF8 = "not UTF-8"
@@ -95,7 +95,7 @@ def expect(data: bytes, delimiter: str = ",", quote: str = '"') -> Expected:
             if why:
                 stop = Stop(len(values) + 1, start, end, why, count)
             else:
-                values.append(_to_json(fields).encode())
+                values.append(to_json(fields).encode())
 
 
 def _good_header(columns: tuple[str, ...]) -> bool:

@@ -26,6 +26,7 @@ GUARD_BYTES = 512
 _CANARY = 0xA5
 _ALL_ROWS = 1 << 62
 COMMA, QUOTE = ord(","), ord('"')
+LONG_NAMES = b"a" * 200 + b"," + b"b" * 333 + b"\n1,2\n,\n"  # a prefix longer than SLACK has to be foreseen as well
 
 
 class Arena:
@@ -187,6 +188,9 @@ def _failures(cases: int, step: int) -> dict[str, str]:
             checks["every cut"] = partial(check_scan, data, setup.dialect)
         for name, check in checks.items():
             failures[name] = failures[name] or _failure(number, check)
+    failures["every size"] = failures["every size"] or _failure(
+        -1, partial(check_every_size, LONG_NAMES, Dialect(), step)
+    )
     for name, (_, call) in overruns().items():
         try:
             call()

@@ -96,6 +96,9 @@ class TestCanaries:
         columns = b"a,b,c" if body.count(b",") else b"a"
         kernel_checks.check_every_size(columns + b"\n" + body, Dialect())
 
+    def test_every_buffer_size_for_long_column_names(self) -> None:
+        kernel_checks.check_every_size(kernel_checks.LONG_NAMES, Dialect())
+
     @pytest.mark.parametrize("value_bytes", [70, 9000, 1 << 20])
     def test_a_long_row_behind_a_short_one(self, value_bytes: int) -> None:
         """The guessed header is short by as much as it can be: the whole value moves up."""
