@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from csv2kafka.sources import open_source
 from s3server import S3Server
+
+from csv2kafka.sources import open_source
 
 BUCKET, KEY = "bench", "data.csv"
 
