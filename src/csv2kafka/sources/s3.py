@@ -247,11 +247,11 @@ class _Patience:
         self._failures += 1
         if self._failures >= self._retries.allowance:
             raise SourceUnavailable(
-                f"{self._uri}: {doing} failed {self._failures} times in a row, the last time with: {error}",
+                f"{self._uri}: {doing} failed {self._failures} times in a row, the last time with: {_said(error)}",
                 hint="check the network and AWS_ENDPOINT_URL, then run the same command again: it goes on here",
             ) from error
         if self._failures == 1:
-            log.warning("%s: %s failed, trying again: %s", self._uri, doing, error)
+            log.warning("%s: %s failed, trying again: %s", self._uri, doing, _said(error))
         pause_s = min(self._retries.longest_pause_s, self._retries.first_pause_s * 2 ** (self._failures - 1))
         self._stop.wait(random.uniform(0, pause_s))  # noqa: S311 - jitter is no secret
 
@@ -271,6 +271,14 @@ _NETWORK = (boto_errors.ConnectionError, boto_errors.HTTPClientError)
 
 def _status(error: boto_errors.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _said(error: Exception) -> str:
+    """The error in its own words: botocore would add how often it did not retry."""
+    if isinstance(error, boto_errors.ClientError):
+        said = error.response.get("Error", {})
+        return f"{said.get('Code')}: {said.get('Message')}"
+    return str(error) or type(error).__name__
 
 
 def _final_error(error: Exception, uri: str, pinned: SourceIdentity | None) -> Csv2KafkaError | None:
@@ -298,11 +306,10 @@ def _refused(error: boto_errors.ClientError, uri: str, pinned: SourceIdentity | 
     if pinned is not None and status in (412, 416):  # some servers answer 416 to a shorter object
         return _changed(uri, pinned, "the server has another version now")
     if status == 404 or (status == 405 and pinned is not None):  # 405: the version is a delete marker
-        what = {"NoSuchBucket": "its bucket", "NoSuchVersion": "this version of it"}.get(code, "it")
+        what = {"NoSuchBucket": f"the bucket of {uri}", "NoSuchVersion": f"this version of {uri}"}.get(code, uri)
         return SourceMissing(
-            f"{uri}: {what} does not exist",
-            hint="check bucket, key, --region and --profile; a deleted object cannot "
-            "be gone on with unless it is put back",
+            f"{what} does not exist",
+            hint="check bucket, key, --region and --profile; a job goes on when its object is put back",
         )
     if code == "InvalidObjectState":
         return SourceError(
@@ -310,11 +317,11 @@ def _refused(error: boto_errors.ClientError, uri: str, pinned: SourceIdentity | 
         )
     if status in (401, 403) or code in _DENIED_CODES:
         return Denied(
-            f"{uri} may not be read: {error}",
+            f"{uri} may not be read: {_said(error)}",
             hint="renew the credentials if they expired; allow s3:GetObject on the object (s3:GetObjectVersion too "
             "in a versioned bucket) and s3:ListBucket on the bucket, without which a missing object looks denied",
         )
-    return SourceError(f"{uri}: {error}", hint="check bucket, key, --region and AWS_ENDPOINT_URL")
+    return SourceError(f"{uri}: {_said(error)}", hint="check bucket, key, --region and AWS_ENDPOINT_URL")
 
 
 def _changed(uri: str, pinned: SourceIdentity, why: str) -> SourceChanged:
