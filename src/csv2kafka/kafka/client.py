@@ -288,6 +288,8 @@ def _translated(error: Exception, what: str) -> Exception:
         return ConfigError(
             f"{what}: {error}", hint="csv2kafka needs Apache Kafka 3.4 or later (or a service that runs its broker)."
         )
+    if isinstance(error, BrokerError):
+        return ConfigError(str(error), hint="The cluster refused this for good: the brokers' logs say why.")
     if isinstance(error, kafka_errors.KafkaError):
         return Denied(f"{what}: {error}", hint="Check user, password and sasl.mechanism in the client properties.")
     return error

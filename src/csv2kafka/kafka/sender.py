@@ -31,6 +31,9 @@ class TakeOverAgain(Csv2KafkaError):
 
     exit_code = 75
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="Run the same command again: the log itself tells where to go on.")
+
 
 @dataclass(frozen=True, slots=True)
 class Footing:
