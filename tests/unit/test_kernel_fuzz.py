@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csv2kafka.errors import BadRow
@@ -98,11 +98,17 @@ class TestAnyInput:
 
     @fuzz
     @given(st.data(), setups())
-    @example(None, Setup())
-    def test_header(self, data: st.DataObject | None, setup: Setup) -> None:
-        compare(b"" if data is None else data.draw(bodies(setup, b"b", b"c", *BAD_UTF8)), setup)
+    def test_header(self, data: st.DataObject, setup: Setup) -> None:
+        compare(data.draw(bodies(setup, b"b", b"c", *BAD_UTF8)), setup)
 
-    @fuzz
+    @pytest.mark.parametrize(
+        "file", [b"", b"\n", b"\xef\xbb\xbf", b"\xef\xbb", b'\xef\xbb\xbf"x', b'\xef\xbb\xbf"x"', b"a"]
+    )
+    @pytest.mark.parametrize("chunk_bytes", [1, 2, 100])
+    def test_header_alone(self, file: bytes, chunk_bytes: int) -> None:
+        compare(file, Setup(chunk_bytes=(chunk_bytes,)))
+
+    @settings(fuzz, max_examples=20)
     @given(st.data(), setups())
     def test_well_formed_file_has_no_bad_row(self, data: st.DataObject, setup: Setup) -> None:
         file, rows = data.draw(well_formed(setup))
