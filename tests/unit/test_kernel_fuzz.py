@@ -21,7 +21,7 @@ from tests.support.chain import TOO_LARGE, Setup, chunks, compare, compare_rows
 from tests.support.csvgen import BAD_UTF8, SIZES, case
 
 fuzz = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     print_blob=True,
     derandomize="CI" in os.environ,
