@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tests.support.oracle import end_offset
 
 
 def create_topic(
@@ -22,10 +23,8 @@ def create_topic(
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config or {}))
     admin.create_topics([topic])[name].result(timeout=30)
-    deadline = time.monotonic() + 30
-    while not _is_led(admin, name, partitions):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"topic {name} has no leader after 30 s")
+    for partition in range(partitions):
+        end_offset(bootstrap, name, partition)  # which waits for the leader
     return name
 
 
@@ -33,8 +32,3 @@ def topics(bootstrap: str) -> dict[str, int]:
     """The cluster's topics and how many partitions each has. Asking creates none."""
     found = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=30).topics
     return {name: len(topic.partitions) for name, topic in found.items()}
-
-
-def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
-    found = admin.list_topics(name, timeout=10).topics[name].partitions
-    return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())

@@ -12,6 +12,7 @@ from typing import Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 PATIENCE_S = 30
+NO_LEADER_YET = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 
 Isolation = Literal["read_uncommitted", "read_committed"]
 
@@ -56,8 +57,7 @@ def iter_messages(
         }
     )
     try:
-        place = TopicPartition(topic, partition)
-        first, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)
+        first, end = _watermarks(consumer, topic, partition)
         consumer.assign([TopicPartition(topic, partition, max(first, start_offset))])
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -74,6 +74,21 @@ def iter_messages(
                 return
     finally:
         consumer.close()
+
+
+def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """First and end offset, as soon as the partition has a leader: a restarted broker, or one that has just been
+    told of a new topic, names itself as leader a little before it is.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)
+            return first, end
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _tells_end(message: Message, end: int) -> bool:
@@ -95,6 +110,6 @@ def end_offset(bootstrap: str, topic: str, partition: int = 0) -> int:
     """The offset that the partition's next record will get; control records count."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "oracle", "log_level": 0})
     try:
-        return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)[1])
+        return _watermarks(consumer, topic, partition)[1]
     finally:
         consumer.close()
