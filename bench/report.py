@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Summary:
     rows_per_s: list[float]
     cpu_ns_per_row: list[float]
     startup_s: list[float]
+    startup_cpu_s: list[float]
     whole_rows_per_s: list[float]
     whole_cpu_ns_per_row: list[float]
     peak_mb: list[float]
@@ -80,6 +81,7 @@ def summarize(runs: Runs) -> Summary:
         rows_per_s=[rate(runs, result) for result in results],
         cpu_ns_per_row=[_steady_cpu_s(runs, result) / result.rows * 1e9 for result in results],
         startup_s=[result.usage.wall_s - _steady_s(runs, result) for result in results],
+        startup_cpu_s=[result.usage.cpu_s - _steady_cpu_s(runs, result) for result in results],
         whole_rows_per_s=[result.rows / result.usage.wall_s for result in results],
         whole_cpu_ns_per_row=[result.usage.cpu_s / result.rows * 1e9 for result in results],
         peak_mb=[result.usage.peak_bytes / 1e6 for result in results],
@@ -200,8 +202,9 @@ def as_dict(
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:
-    figures = ("rows_per_s", "cpu_ns_per_row", "startup_s", "whole_rows_per_s", "whole_cpu_ns_per_row", "peak_mb")
-    return {"name": summary.name, "what": summary.what, "rows": summary.rows} | {
+    told_once = ("name", "what", "rows")
+    figures = [each.name for each in fields(Summary) if each.name not in told_once]
+    return {name: getattr(summary, name) for name in told_once} | {
         figure: {
             "median": statistics.median(getattr(summary, figure)),
             "all": [round(value, 3) for value in getattr(summary, figure)],

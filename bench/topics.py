@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from csv2kafka.devbroker import Broker
-from tests.support.admin import create_topic
 from tests.support.oracle import end_offset
 
 # Topics of benchmarks are large: their segments leave the disk as they are deleted, not a minute later.
 QUICK_DELETES = {"log.segment.delete.delay.ms": "0"}
+_PATIENCE_S = 60.0
 
 
 class RowsMissing(Exception):
@@ -25,14 +28,29 @@ def start_broker() -> Broker:
 
 
 @contextmanager
-def fresh_topic(bootstrap: str, name: str | None = None) -> Iterator[str]:
-    """A topic of one partition with the broker's own settings, deleted afterwards."""
-    topic = create_topic(bootstrap, name)
+def fresh_topic(bootstrap: str) -> Iterator[str]:
+    """A topic of one partition with the broker's own settings, ready to be written to; deleted afterwards."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[name].result(_PATIENCE_S)
     try:
-        yield topic
+        _wait_for_leader(bootstrap, name)
+        yield name
     finally:
-        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        admin.delete_topics([topic])[topic].result(timeout=60)
+        admin.delete_topics([name])[name].result(_PATIENCE_S)
+
+
+def _wait_for_leader(bootstrap: str, topic: str) -> None:
+    """Until the leader answers: brokers name a new topic, and its leader, a little before that."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            end_offset(bootstrap, topic)
+            return
+        except KafkaException:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.02)
 
 
 def check_rows(bootstrap: str, topic: str, rows: int) -> None:
