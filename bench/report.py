@@ -154,7 +154,11 @@ def show(summaries: Sequence[Summary], found: Sequence[Target], busy_load: float
         goals.add_column(heading, justify="right", no_wrap=True)
     for target in found:
         bound = ("at least" if target.at_least else "at most") + f" {target.wanted:g} {target.unit}"
-        value = "not measured" if target.found is None else f"{target.found:,.3g} {target.unit}"
+        value = (
+            "not measured"
+            if target.found is None
+            else f"{target.found:,.{0 if target.found >= 10 else 2}f} {target.unit}"
+        )
         mark = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[target.is_met]
         goals.add_row(target.what, value, bound, mark)
     show_table(table, None)
