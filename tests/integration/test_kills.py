@@ -56,7 +56,7 @@ def big_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[int,
         return path, _digest(dumps(row).encode() for row in csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("seed", "compression"), enumerate(["lz4", "zstd", "gzip", "snappy", "none"]))
+@pytest.mark.parametrize(("seed", "compression"), list(enumerate(["lz4", "zstd", "gzip", "snappy", "none"])))
 def test_the_topic_equals_the_file_after_kills(
     broker: Broker,
     topic: str,

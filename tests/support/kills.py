@@ -49,7 +49,7 @@ def load_through_kills(
             return counted
         goal = before + 2 + rng.randrange(rows // (kills + 2))  # a take-over's marker alone does not count
         end = before
-        while end < goal and loader.poll() is None:
+        while end < goal and not _has_ended(loader):
             end = end_offset()
         if loader.poll() is not None:
             _finish(loader)
@@ -58,6 +58,15 @@ def load_through_kills(
         loader.communicate()
         end = end_offset()
         counted.append(Kill(before, end))
+
+
+def _has_ended(loader: subprocess.Popen[str]) -> bool:
+    """Looks for a few milliseconds: without a pause between questions, asking would take a core of its own."""
+    try:
+        loader.wait(timeout=0.004)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _finish(loader: subprocess.Popen[str]) -> None:
