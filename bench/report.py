@@ -22,6 +22,7 @@ from bench.peers import Peer, Result
 from csv2kafka import __version__
 from csv2kafka.devbroker import KAFKA_VERSION
 
+_MIN_ROWS = 1_000_000  # with fewer, what start-up takes varies by more than all rows take
 _BUSY_LOAD = 0.5  # other programs' share of one core, above which figures are doubtful
 
 
@@ -52,7 +53,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A line of what csv2kafka must hold; `found` is None where a program was left out."""
+    """A line of what csv2kafka must hold; `found` is None where a program was left out or ran too short."""
 
     what: str
     found: float | None
@@ -101,8 +102,8 @@ def _steady_cpu_s(runs: Runs, result: Result) -> float:
 
 
 def targets(summaries: Sequence[Summary]) -> list[Target]:
-    """What the program has to hold. Ratios are of medians."""
-    by_name = {summary.name: summary for summary in summaries}
+    """What the program has to hold. Ratios are of medians; runs too short for a verdict count as not measured."""
+    by_name = {summary.name: summary for summary in summaries if summary.rows >= _MIN_ROWS}
 
     def median(name: str, figures: Callable[[Summary], list[float]]) -> float | None:
         return statistics.median(figures(by_name[name])) if name in by_name else None
