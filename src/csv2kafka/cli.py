@@ -149,8 +149,11 @@ def run(
 
 def _run(settings: RunSettings, output: Output, *, quiet: bool, verbose: bool) -> int:
     from csv2kafka import logs, receipt  # noqa: PLC0415
+    from csv2kafka.malloc import keep_freed_memory  # noqa: PLC0415
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
     from csv2kafka.signals import StopSignals  # noqa: PLC0415
+
+    keep_freed_memory()
 
     logs.set_up(quiet=quiet, verbose=verbose)
     stop = threading.Event()
