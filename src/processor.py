@@ -18,7 +18,7 @@ from csv2kafka.eta import eta_s
 from csv2kafka.kafka.sender import Sender as KafkaProducer
 from csv2kafka.metrics.cloudwatch import MetricsEmitter
 from csv2kafka.model import Receipt
-from csv2kafka.settings import KafkaSettings, RunSettings
+from csv2kafka.settings import checked_run
 from csv2kafka.sources import open_source as smart_open
 
 __all__ = ["CSVToKafkaProcessor", "CheckpointManager", "KafkaProducer", "MetricsEmitter", "smart_open"]
@@ -56,14 +56,6 @@ class CSVToKafkaProcessor:
     def process(self) -> Receipt:
         """Load the object from where the job stands; blocks until done or `stop`. Raises Csv2KafkaError."""
         self.start_time = time.time()
-        settings = RunSettings(
-            source=self.source,
-            topic=self.kafka_topic,
-            kafka=KafkaSettings(bootstrap=self.kafka_bootstrap_servers),
-            job_id=self.checkpoint_manager.job_id,
-            partition=0,
-            checkpoint_interval_rows=self.checkpoint_interval,
-        )
         parts = jobs.Parts(
             open_source=smart_open,
             sender_factory=KafkaProducer,
@@ -73,6 +65,14 @@ class CSVToKafkaProcessor:
             sinks=(self.metrics_emitter,) if self.metrics_emitter else (),
         )
         try:
+            settings = checked_run(
+                kafka={"bootstrap": self.kafka_bootstrap_servers},
+                source=self.source,
+                topic=self.kafka_topic,
+                job_id=self.checkpoint_manager.job_id,
+                partition=0,
+                checkpoint_interval_rows=self.checkpoint_interval,
+            )
             return jobs.load(settings, parts, stop=self._stop, notify=_LOG.info)
         except Csv2KafkaError:
             if self.metrics_emitter:

@@ -8,9 +8,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from csv2kafka import recordbatch
 from csv2kafka.checkpoints import CheckpointStore, open_store
@@ -77,9 +79,19 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
                 return _already_complete(found, settings, source)
             with _metrics(settings, job_id) as own_sinks:
                 run = _Run(settings, parts, job_id, store, source, found, held_s, (*parts.sinks, *own_sinks))
-                return asyncio.run(_load(run, stop, notify))
+                return _run_to_end(_load(run, stop, notify))
     finally:
         store.release()
+
+
+def _run_to_end(load: Coroutine[Any, Any, Receipt]) -> Receipt:
+    """On an event loop of its own; in a thread of its own where the caller (a notebook) has one running here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(load)
+    with ThreadPoolExecutor(1, "csv2kafka-loop") as own_thread:
+        return own_thread.submit(asyncio.run, load).result()
 
 
 @contextmanager

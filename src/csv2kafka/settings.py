@@ -162,6 +162,15 @@ def load_run(
     return _resolve(RunSettings, {**flags, **compression, "kafka": kafka}, file.options)
 
 
+def checked_run(kafka: Mapping[str, Any], **options: Any) -> RunSettings:
+    """A run's options from a program instead of a command line. Raises UsageError like `load_run`."""
+    try:
+        return RunSettings(kafka=KafkaSettings(**kafka), **options)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UsageError(f"{field}: {_reason(error)}", hint="change this argument") from None
+
+
 def load_store(flags: Mapping[str, Any], *, config: Path | None = None) -> StoreSettings:
     """Put together what names a checkpoint store, as `load_run` does. Raises UsageError."""
     flags = {name: value for name, value in flags.items() if value is not None}

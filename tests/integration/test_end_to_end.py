@@ -5,6 +5,7 @@ AWS is inside this process (moto), and for the main ways also a server behind AW
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from asyncio import Future
 from collections.abc import Callable
@@ -74,6 +75,15 @@ class TestEndToEnd:
         item = aws_setup.item()
         assert (item["status"], item["last_line"], item["total_sent"]) == ("COMPLETED", 1000, 1000)
         assert "going on at row 501; rows sent after that checkpoint will repeat" in caplog.text
+
+    def test_a_caller_with_an_event_loop_of_its_own(
+        self, aws_setup: Aws, broker: Broker, topic: str, make: Callable[..., CSVToKafkaProcessor]
+    ) -> None:
+        async def notebook_cell() -> str:
+            return make().process().status
+
+        assert asyncio.run(notebook_cell()) == "complete"
+        assert read_topic(broker.bootstrap, topic) == records(thousand_rows())
 
     # Recovery in all its forms
 

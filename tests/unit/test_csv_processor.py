@@ -16,7 +16,7 @@ from unittest.mock import MagicMock, Mock, call, patch
 import pytest
 
 import processor as module
-from csv2kafka.errors import BadRow, KafkaUnavailable
+from csv2kafka.errors import BadRow, KafkaUnavailable, UsageError
 from csv2kafka.jobs import Parts
 from csv2kafka.model import Checkpoint, Dialect, JobStatus, LogPosition, Position, Receipt, SourceIdentity
 from csv2kafka.settings import RunSettings
@@ -294,6 +294,18 @@ class TestCSVToKafkaProcessor:
         module.KafkaProducer.assert_not_called()  # type: ignore[attr-defined]
         checkpoint.save.assert_not_called()
         checkpoint.release.assert_called_once_with()
+
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [({"kafka_topic": "no topic!"}, "topic"), ({"checkpoint_interval": 0}, "checkpoint_interval")],
+    )
+    def test_wrong_arguments_are_clear_errors(
+        self, make: Callable[..., CSVToKafkaProcessor], wrong: dict[str, Any], named: str
+    ) -> None:
+        emitter = Mock(spec=MetricsEmitter)
+        with pytest.raises(UsageError, match=named):
+            make(metrics_emitter=emitter, **wrong).process()
+        emitter.close.assert_called_once_with()
 
     @staticmethod
     def _object_has(lines: Any) -> None:
