@@ -1,6 +1,6 @@
 """csv2kafka and its peers side by side: one broker, one run, in turn, several rounds.
 
-    ./dev bench [--rows 5000000] [--rounds 3] [--only ours,kcat,prebuilt] [--json FILE]
+    ./dev bench [--rows 10000000] [--rounds 3] [--only ours,kcat,prebuilt] [--json FILE]
 
 Every program gets a new topic and at most so many rows as take it about 20 s. A first round of few rows warms
 everything up and is thrown away. Figures mean something on a machine that does nothing else; the table says so where
@@ -63,7 +63,7 @@ def _parse() -> argparse.Namespace:
         prog="./dev bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [peer.name for peer in PEERS]
-    parser.add_argument("--rows", type=int, default=5_000_000, help="for the fast programs; slow ones get fewer")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="for the fast programs; slow ones get fewer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAMES", help=",".join(names))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
@@ -30,6 +31,7 @@ from csv2kafka.javaenv import find_jars, find_java
 
 KAFKA_VERSION = "4.3.1"
 HOST = "127.0.0.1"
+_FOLDER_PREFIX = "csv2kafka-broker-"
 
 # The binding for SLF4J 1.7, which Kafka's jars want and do not bring.
 _LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
@@ -83,7 +85,8 @@ class Broker:
             self._release_ports()
         self.bootstrap = f"{HOST}:{self.port}"
         self._is_temporary = data_dir is None
-        self.data_dir = (data_dir or Path(tempfile.mkdtemp(prefix="csv2kafka-broker-"))).absolute()
+        self._folder = contextlib.ExitStack()
+        self.data_dir = data_dir.absolute() if data_dir else self._folder.enter_context(temporary_folder())
         self.log_path = self.data_dir / "broker.log"
         self._properties = self._server_properties() | dict(properties or {})
         self._pid = 0
@@ -92,9 +95,7 @@ class Broker:
         atexit.register(self.close)
         try:
             self._start()
-        except BaseException as error:
-            if isinstance(error, KafkaUnavailable):
-                self._is_temporary = False  # the error names the log: keep it
+        except BaseException:
             self.close()
             raise
 
@@ -156,8 +157,7 @@ class Broker:
         atexit.unregister(self.close)
         self._end(signal.SIGKILL if self._is_temporary else signal.SIGTERM)
         self._release_ports()
-        if self._is_temporary:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
+        self._folder.close()
 
     def _release_ports(self) -> None:
         for held in self._reserved:
@@ -244,9 +244,9 @@ class Broker:
         """Raise KafkaUnavailable: what happened, and how the log ends."""
         lines = self.log_path.read_text(errors="replace").splitlines()
         last_lines = [line for line in lines if not line.startswith("\tat ")][-15:]
+        log = "its log" if self._is_temporary else str(self.log_path)
         raise KafkaUnavailable(
-            f"Apache Kafka {self.version} {what}",
-            hint="\n".join([f"read {self.log_path}, which ends with:", *last_lines]),
+            f"Apache Kafka {self.version} {what}", hint="\n".join([f"{log} ends with:", *last_lines])
         )
 
 
@@ -276,6 +276,26 @@ def die_with_parent(command: Sequence[str]) -> list[str]:
         return list(command)
     program = shutil.which(command[0]) or command[0]
     return [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), program, *command[1:]]
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder, removed on leaving; those of processes that were killed before are removed on entering.
+
+    It gets the name by which others look for such folders only when it is claimed.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / "owner").open() as owner:  # OSError: claimed, or gone
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+    new = Path(tempfile.mkdtemp(prefix="csv2kafka-new-"))
+    with (new / "owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        claimed = new.rename(new.with_name(new.name.replace("csv2kafka-new-", _FOLDER_PREFIX)))
+        try:
+            yield claimed
+        finally:
+            shutil.rmtree(claimed, ignore_errors=True)
 
 
 def _reserve(port: int | None) -> socket.socket:

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from csv2kafka.devbroker import Broker
+from csv2kafka.devbroker import Broker, temporary_folder
 from csv2kafka.errors import ConfigError, KafkaUnavailable
 from csv2kafka.javaenv import find_java
 from tests.support.admin import create_topic
@@ -26,13 +26,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 # The owner starts the broker in a thread that ends at once: the broker must live on, and die with the process.
 OWNER = """
 import sys, threading
-from pathlib import Path
 from csv2kafka.devbroker import Broker
 made = []
-thread = threading.Thread(target=lambda: made.append(Broker(data_dir=Path(sys.argv[1]))))
+thread = threading.Thread(target=lambda: made.append(Broker()))
 thread.start()
 thread.join()
-print(made[0].pid, flush=True)
+print(made[0].pid, made[0].data_dir, flush=True)
 sys.stdin.read()
 """
 
@@ -106,15 +105,21 @@ def test_a_paused_broker_answers_after_it_is_resumed() -> None:
     assert not psutil.pid_exists(broker.pid)
 
 
-def test_the_broker_dies_with_its_owner(children: Children, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", OWNER, str(tmp_path / "data")]
-    owner = children.start(command, stdin=subprocess.PIPE)
+def test_the_broker_dies_with_its_owner_and_the_next_removes_what_is_left(children: Children, broker: Broker) -> None:
+    owner = children.start([sys.executable, "-c", OWNER], stdin=subprocess.PIPE)
     assert owner.stdout is not None
-    java = psutil.Process(int(owner.stdout.readline()))
+    pid, folder = owner.stdout.readline().split()
+    java = psutil.Process(int(pid))
     assert "java" in java.name()
+    with temporary_folder():
+        assert Path(folder).exists()
     owner.kill()
     gone, _ = psutil.wait_procs([java], timeout=20)
     assert gone == [java]
+    owner.wait()
+    with temporary_folder():
+        assert not Path(folder).exists()
+        assert broker.data_dir.exists()
 
 
 def test_a_given_data_folder_stays_and_serves_again(tmp_path: Path) -> None:
