@@ -6,6 +6,7 @@ run saves is not decided here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -108,10 +109,12 @@ class StopSignals:
                 return number
 
     def _end(self, why: str, exit_code: int) -> None:
-        saying = _aside(
-            self._abandon, f"{why}; the rows since the last checkpoint are sorted out by the next run", exit_code
-        )
-        saying.join(_SAY_S)
+        # From Python 3.12 on no thread can be started while the interpreter shuts down: then without a last word.
+        with contextlib.suppress(RuntimeError):
+            saying = _aside(
+                self._abandon, f"{why}; the rows since the last checkpoint are sorted out by the next run", exit_code
+            )
+            saying.join(_SAY_S)
         self._end_process(exit_code)
 
 
