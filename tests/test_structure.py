@@ -14,7 +14,7 @@ SOURCE = ROOT / "src"
 # From the bottom up. A part (a module, or a package with all that is in it) imports from layers below its own, never
 # from its own or above. A new file needs a place here: the lowest that its imports allow.
 LAYERS = (
-    {"csv2kafka", "clock", "eta", "human", "logs", "model", "signals", "simd"},
+    {"csv2kafka", "clock", "eta", "human", "logs", "malloc", "model", "signals", "simd", "threads"},
     {"csvkernel", "errors", "receipt", "recordbatch", "slowcsv"},
     {"checkpoints", "client_properties", "config_file", "encoder", "javaenv", "metrics", "sources", "splitter"},
     {"devbroker", "options", "output", "settings"},

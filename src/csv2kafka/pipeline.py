@@ -28,6 +28,7 @@ from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, OwnMark, Position, Sample
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
+from csv2kafka.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Pipeline:
                 return await self._one_epoch()
             except (TakeOverAgain, Fenced) as error:
                 # Raises Fenced where the lease is not ours any more: another instance goes on, this one must not.
-                await asyncio.to_thread(self._job.store.renew)
+                await in_thread(self._job.store.renew)
                 if self.progress.takeovers >= MAX_TAKEOVERS:
                     raise
                 _LOG.warning("taking the partition over again: %s", error)
@@ -263,9 +264,9 @@ class Pipeline:
         async with self._save_lock:
             checkpoint = self.checkpoint
             if checkpoint is None or checkpoint == self._saved:
-                await asyncio.to_thread(self._job.store.renew)
+                await in_thread(self._job.store.renew)
             else:
-                await asyncio.to_thread(self._job.store.save, checkpoint)
+                await in_thread(self._job.store.save, checkpoint)
                 self._saved = checkpoint
                 self.progress.checkpoints += 1
             self._saved_s = time.monotonic()

@@ -24,6 +24,7 @@ from csv2kafka.kafka.topic import Target
 from csv2kafka.model import Checkpoint, Header, JobStatus, LogPosition, OwnMark, Position
 from csv2kafka.sources import Source
 from csv2kafka.splitter import skip_rows, take_rows
+from csv2kafka.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         log = replace(log, producer_ids=(*log.producer_ids, producer.producer_id))
         checkpoint = replace(checkpoint, log=log)
     # Before anything of this epoch can be in the log, its producer id must be among those that are read back.
-    await asyncio.to_thread(job.store.save, checkpoint)
+    await in_thread(job.store.save, checkpoint)
 
     await fence.append_marker(job.client, txn_id, producer, job.target.partition)
     read = await tail.read_to_marker(job.client, job.target.partition, log.next_offset, producer, log.producer_ids)
@@ -93,7 +94,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
             last_own=OwnMark(producer.producer_id, producer.epoch, -1),
         ),
     )
-    await asyncio.to_thread(job.store.save, checkpoint)
+    await in_thread(job.store.save, checkpoint)
     if own.rows:
         _LOG.info("%d rows behind the checkpoint were already in the topic", own.rows)
     return Standing(
