@@ -204,7 +204,7 @@ class Pipeline:
                     reached_end = True
                     break
                 await queue.put(loop.run_in_executor(self._encoders, job.encoder.encode, block))
-        except Csv2KafkaError as error:
+        except Exception as error:  # noqa: BLE001 - raised by the pump, which would wait for ever if this task just died
             failed: asyncio.Future[Encoded] = loop.create_future()
             failed.set_exception(error)
             failed.exception()  # looked at, for asyncio: an earlier bad row may end the pump before it comes to this

@@ -29,8 +29,11 @@ from aiokafka.protocol.types import (
 _NO_TAGS: dict[int, bytes] = {}
 
 
-class Uuid:
-    """Sixteen bytes, written as Kafka writes its ids: URL-safe base64 without padding."""
+class Uuid(String):
+    """Sixteen bytes, read as Kafka writes its ids: URL-safe base64 without padding.
+
+    A String only because aiokafka wants fields inside arrays to be of its own classes; nothing of it is used.
+    """
 
     def encode(self, value: bytes) -> bytes:
         return value
@@ -39,13 +42,7 @@ class Uuid:
         return base64.urlsafe_b64encode(data.read(16)).rstrip(b"=").decode("ascii")
 
 
-# aiokafka wants fields inside arrays to be of its own classes; String's encode and decode are overridden in full.
-class _UuidField(Uuid, String):
-    def __init__(self) -> None:
-        String.__init__(self)
-
-
-_UUID = _UuidField()
+_UUID = Uuid()
 NO_UUID = bytes(16)
 _TAGS = ("tags", TaggedFields)
 
