@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -23,6 +24,7 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
 from csv2kafka.model import Batch, LogPosition, Position
 from csv2kafka.settings import KafkaSettings
+from csv2kafka.sources import Source, open_source
 from tests.support.admin import create_topic
 from tests.support.loads import Load, write_csv
 from tests.support.oracle import end_offset, iter_messages, read_topic
@@ -277,6 +279,25 @@ def test_records_carry_the_brokers_time(small: tuple[Load, list[bytes]]) -> None
     stamps = [m.timestamp()[1] for page in iter_messages(load.bootstrap, load.topic) for m in page]
     assert len(stamps) == ROWS
     assert stamps == sorted(stamps)
+
+
+def test_a_bug_while_reading_ends_the_run(small: tuple[Load, list[bytes]]) -> None:
+    load, _ = small
+
+    def open_broken(*arguments: Any, **options: Any) -> Source:
+        source = open_source(*arguments, **options)
+        read_from = source.read_from
+
+        def broken(offset_bytes: int) -> Generator[bytes, None, None]:
+            if offset_bytes:  # behind the header
+                raise RuntimeError("a bug")
+            yield from read_from(offset_bytes)
+
+        source.read_from = broken  # type: ignore[method-assign]
+        return source
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        load.run(jobs.Parts(store=SqliteStore(load.checkpoints), open_source=open_broken))
 
 
 def test_no_broker_is_a_clear_error(tmp_path: Path) -> None:
