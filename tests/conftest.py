@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from csv2kafka.devbroker import Broker
+from csv2kafka.devbroker import KAFKA_VERSION, Broker
 from tests.support.admin import create_topic
 from tests.support.processes import Children
 
@@ -18,6 +18,7 @@ MARKERS = {
     "integration": "several parts together, with a real broker or AWS server",
     "e2e": "the whole way from a CSV to the topic",
     "performance": "measures the real program; the only tests that depend on time",
+    "slow": "a fault that takes more than a few seconds: run by ./dev faults, not by ./dev test",
     "kafka": "needs a Kafka broker, which the tests start themselves",
 }
 
@@ -40,10 +41,14 @@ def aws_credentials() -> Iterator[None]:
         yield
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kafka-version", default=KAFKA_VERSION, help="of the run's Apache Kafka broker")
+
+
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
+def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The run's Kafka broker. A test that kills or pauses a broker starts one of its own."""
-    with Broker() as running:
+    with Broker(version=pytestconfig.getoption("--kafka-version")) as running:
         yield running
 
 

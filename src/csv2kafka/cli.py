@@ -6,6 +6,7 @@ Heavy imports (Numba, boto3, aiokafka, pydantic) happen inside the commands, so 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -148,13 +149,13 @@ def run(
 
 
 def _run(settings: RunSettings, output: Output, *, quiet: bool, verbose: bool) -> int:
-    from csv2kafka import logs, receipt  # noqa: PLC0415
+    from csv2kafka import failpoints, logs, receipt  # noqa: PLC0415
     from csv2kafka.malloc import keep_freed_memory  # noqa: PLC0415
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
     from csv2kafka.signals import StopSignals  # noqa: PLC0415
 
     keep_freed_memory()
-
+    failpoints.arm(os.environ)
     logs.set_up(quiet=quiet, verbose=verbose)
     stop = threading.Event()
 

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from csv2kafka import recordbatch
+from csv2kafka import failpoints, recordbatch
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import Csv2KafkaError, JobConflict
@@ -69,6 +69,7 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
     found = store.acquire(job_id)
     held_s = time.monotonic()
     try:
+        failpoints.reach("lease_taken")
         with parts.open_source(
             settings.source,
             expected=found.source if found else None,

@@ -12,7 +12,7 @@ import logging
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from csv2kafka import recordbatch
+from csv2kafka import failpoints, recordbatch
 from csv2kafka.checkpoints import CheckpointStore
 from csv2kafka.clock import boottime_s
 from csv2kafka.encoder import Encoder
@@ -63,6 +63,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     checkpoint = await _base(job, found)
     log = _log_of(checkpoint)
     producer = await fence.new_epoch(job.client, txn_id)
+    failpoints.reach("epoch_started")
     guards.known_producer(log, producer, accept_new=job.accept_new_producer_id)
     if found is None:
         await _refuse_lost_checkpoint(job, producer, log)
@@ -71,10 +72,12 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         checkpoint = replace(checkpoint, log=log)
     # Before anything of this epoch can be in the log, its producer id must be among those that are read back.
     await in_thread(job.store.save, checkpoint)
+    failpoints.reach("epoch_saved")
 
     await fence.append_marker(job.client, txn_id, producer, job.target.partition)
     read = await tail.read_to_marker(job.client, job.target.partition, log.next_offset, producer, log.producer_ids)
     marker_read_s = boottime_s()
+    failpoints.reach("tail_read")
     own = tail.reconcile(read.headers, log.producer_ids, log.last_own)
     if own.foreign_batches:
         _LOG.warning(
@@ -83,6 +86,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
             own.foreign_batches,
         )
     position = await asyncio.to_thread(_prove, job, _position_of(checkpoint), own, read.last_records)
+    failpoints.reach("tail_proven")
     checkpoint = replace(
         checkpoint,
         last_line=position.row,
@@ -95,6 +99,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         ),
     )
     await in_thread(job.store.save, checkpoint)
+    failpoints.reach("takeover_saved")
     if own.rows:
         _LOG.info("%d rows behind the checkpoint were already in the topic", own.rows)
     return Standing(

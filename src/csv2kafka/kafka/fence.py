@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 
+from csv2kafka import failpoints
 from csv2kafka.errors import Fenced
 from csv2kafka.kafka import protocol
 from csv2kafka.kafka.client import Client, Partition, check
@@ -67,7 +68,9 @@ async def append_marker(client: Client, txn_id: str, producer: ProducerEpoch, ta
         _check_current(answer.error_code, what)
 
     await client.persist(add, what)
+    failpoints.reach("partition_added")
     await client.persist(end, what)
+    failpoints.reach("marker_asked")
 
 
 async def remembers(client: Client, producer_id: int, target: Partition) -> bool:

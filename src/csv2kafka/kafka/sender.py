@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from csv2kafka import recordbatch
+from csv2kafka import failpoints, recordbatch
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import Csv2KafkaError, Fenced, JobConflict, TopicError
 from csv2kafka.kafka import protocol
@@ -129,6 +129,8 @@ class Sender:
     async def _produce(self, payload: bytes, what: str) -> int:
         target = self._footing.target
         timeout_ms = self._client.settings.request_timeout_ms
+        failpoints.reach("batch_sending")
+        failpoints.reach_soon("batch_sent")
         answer = await self._client.ask_leader(
             target, protocol.produce(target.topic, target.partition, payload, timeout_ms)
         )
