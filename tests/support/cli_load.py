@@ -119,14 +119,13 @@ class CliLoad:
 
     def assert_prefix(self, at_least: int = 0) -> int:
         """Both kinds of consumers see the file's first rows and nothing else; returns how many."""
-        counts = set()
+        count = at_least
         for isolation in ISOLATIONS:
             found = read_topic(self._oracle_bootstrap, self.topic, isolation=isolation)
             assert found == self.values[: len(found)]
-            counts.add(len(found))
-        assert len(counts) == 1
-        assert min(counts) >= at_least
-        return counts.pop()
+            assert len(found) >= count  # what was under way when the loader died may still have come in
+            count = len(found)
+        return count
 
     def assert_goes_on(self) -> None:
         """The same command, nothing in its way any more, ends with the exact topic."""
