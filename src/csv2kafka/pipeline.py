@@ -19,6 +19,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from csv2kafka import failpoints
 from csv2kafka.encoder import Encoded
 from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
 from csv2kafka.eta import eta_s
@@ -107,7 +108,9 @@ class Pipeline:
         finally:
             self._reader.shutdown(wait=False)
             self._encoders.shutdown(wait=False, cancel_futures=True)
+        failpoints.reach("all_acked")
         await self._save_last(JobStatus.COMPLETED if finished else JobStatus.IN_PROGRESS)
+        failpoints.reach("job_completed")
         self._sample()
         return finished
 
@@ -171,6 +174,7 @@ class Pipeline:
                 except Csv2KafkaError:  # nothing more can be read; what was sent before counts all the same
                     await self._acknowledge(sender, unacknowledged, keep=0)
                     raise
+                failpoints.reach("block_encoded")
                 for batch in encoded.batches:
                     if not sender.can_send(batch):
                         await self._acknowledge(sender, unacknowledged, keep=0)
@@ -203,6 +207,7 @@ class Pipeline:
                 if block is None:
                     reached_end = True
                     break
+                failpoints.reach("block_read")
                 await queue.put(loop.run_in_executor(self._encoders, job.encoder.encode, block))
         except Exception as error:  # noqa: BLE001 - raised by the pump, which would wait for ever if this task just died
             failed: asyncio.Future[Encoded] = loop.create_future()
@@ -221,10 +226,12 @@ class Pipeline:
         while len(unacknowledged) > keep:
             batch, answer = unacknowledged[0]
             await answer
+            failpoints.reach("batch_acked")
             unacknowledged.popleft()
             if self.progress.startup_s is None:
                 self.progress.startup_s = time.monotonic() - self.progress.began_s
             self._advance(batch, sender)
+            failpoints.reach("position_moved")
 
     def _advance(self, batch: Batch, sender: Sender) -> None:
         checkpoint = self.checkpoint
@@ -266,7 +273,9 @@ class Pipeline:
             if checkpoint is None or checkpoint == self._saved:
                 await in_thread(self._job.store.renew)
             else:
+                failpoints.reach("checkpoint_saving")
                 await in_thread(self._job.store.save, checkpoint)
+                failpoints.reach("checkpoint_saved")
                 self._saved = checkpoint
                 self.progress.checkpoints += 1
             self._saved_s = time.monotonic()
