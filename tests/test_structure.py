@@ -16,7 +16,17 @@ SOURCE = ROOT / "src"
 LAYERS = (
     {"csv2kafka", "clock", "eta", "human", "logs", "malloc", "model", "signals", "simd", "threads"},
     {"csvkernel", "errors", "receipt", "recordbatch", "slowcsv"},
-    {"checkpoints", "client_properties", "config_file", "encoder", "failpoints", "javaenv", "metrics", "sources", "splitter"},
+    {
+        "checkpoints",
+        "client_properties",
+        "config_file",
+        "encoder",
+        "failpoints",
+        "javaenv",
+        "metrics",
+        "sources",
+        "splitter",
+    },
     {"devbroker", "options", "output", "settings"},
     {"kafka.protocol"},
     {"kafka.client"},

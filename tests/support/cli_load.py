@@ -1,10 +1,10 @@
-"""One job of the real command line with a file of known rows: paused at a step, broken, resumed, held against the topic.
+"""One job of the real command line with a file of known rows: paused at a step, broken, resumed, compared.
 
-    load = CliLoad(children, broker.bootstrap, topic, tmp_path)
-    with load.paused_at("batch_acked", 5):   # the process stands still there ...
-        ...                                  # ... while the world changes, and goes on when the block ends
-    assert load.wait().returncode == 0
-    load.assert_exact()
+load = CliLoad(children, broker.bootstrap, topic, tmp_path)
+with load.paused_at("batch_acked", 5):   # the process stands still there ...
+    ...                                  # ... while the world changes, and goes on when the block ends
+assert load.wait().returncode == 0
+load.assert_exact()
 """
 
 from __future__ import annotations
