@@ -9,8 +9,8 @@
         proxy.requests  # everything that arrived, in order; `request.operation` is GetObject, HeadObject, PutItem ...
 
 Faults: answer, s3_error, throttled, drop_response, cut_request, short_body, reset_after, stall_after, silent, delayed,
-held, without_range, during. `next` faults are used up in order, one for each request that its `when` accepts; `rule` is asked
-for every other request and returns a fault or None. A rule and a `when` run in the proxy's thread, one at a time.
+held, without_range, during. `next` faults are used up in order, one for each request that its `when` accepts; `rule` is
+asked for every other request and returns a fault or None. A rule and a `when` run in the proxy's thread, one at a time.
 `played` counts the faults that began, by name. HTTP/1.1 with Content-Length only; a new connection to the server for
 each request, so that nothing the client's connection suffers is passed on. Other methods may be called from any thread.
 """
