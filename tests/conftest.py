@@ -42,13 +42,19 @@ def aws_credentials() -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kafka-version", default=KAFKA_VERSION, help="of the run's Apache Kafka broker")
+    parser.addoption("--kafka-version", default=KAFKA_VERSION, help="of the run's Apache Kafka brokers")
 
 
 @pytest.fixture(scope="session")
-def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
+def kafka_version(pytestconfig: pytest.Config) -> str:
+    """Of every broker that a test of the loader starts."""
+    return str(pytestconfig.getoption("--kafka-version"))
+
+
+@pytest.fixture(scope="session")
+def broker(kafka_version: str) -> Iterator[Broker]:
     """The run's Kafka broker. A test that kills or pauses a broker starts one of its own."""
-    with Broker(version=pytestconfig.getoption("--kafka-version")) as running:
+    with Broker(version=kafka_version) as running:
         yield running
 
 

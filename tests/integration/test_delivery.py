@@ -306,9 +306,9 @@ def test_no_broker_is_a_clear_error(tmp_path: Path) -> None:
         Load("127.0.0.1:1", tmp_path / "a.csv", "t", tmp_path / "ck.db").run()
 
 
-def test_a_broker_killed_and_restarted_mid_load(tmp_path: Path) -> None:
+def test_a_broker_killed_and_restarted_mid_load(tmp_path: Path, kafka_version: str) -> None:
     values = write_csv(tmp_path / "a.csv", ROWS)
-    with Broker() as own:
+    with Broker(version=kafka_version) as own:
         name = create_topic(own.bootstrap, config=SMALL_BATCHES)
 
         class RestartingSender(Sender):
