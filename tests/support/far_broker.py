@@ -19,8 +19,7 @@ def far_broker(
     properties: Mapping[str, str] | None = None, *, heap_mb: int = 768
 ) -> Iterator[tuple[Broker, TcpProxy, str]]:
     """A broker, the proxy in front of its second listener, and the proxy's address for clients."""
-    broker_port, controller_port, far_port = _free_ports(3)
-    with TcpProxy(far_port) as proxy:
+    with _own_ports(3) as (broker_port, controller_port, far_port), TcpProxy(far_port) as proxy:
         listeners = {
             "listeners": f"PLAINTEXT://{HOST}:{broker_port},CONTROLLER://{HOST}:{controller_port},"
             f"FAR://{HOST}:{far_port}",
@@ -33,9 +32,16 @@ def far_broker(
             yield broker, proxy, f"{HOST}:{proxy.port}"
 
 
-def _free_ports(count: int) -> list[int]:
+@contextmanager
+def _own_ports(count: int) -> Iterator[list[int]]:
+    """Free ports that nobody else gets until the end, be the broker up or down: it listens beside sockets that do not.
+
+    Without them the proxy, connecting again and again to a broker that is down, could be given its port and talk to
+    itself there.
+    """
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        yield [int(probe.getsockname()[1]) for probe in probes]
