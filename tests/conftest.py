@@ -12,6 +12,7 @@ import pytest
 
 from csv2kafka.devbroker import KAFKA_VERSION, Broker
 from tests.support.admin import create_topic
+from tests.support.dynamodb_local import serving_dynamodb
 from tests.support.processes import Children
 
 MARKERS = {
@@ -83,6 +84,13 @@ def moto_server() -> Iterator[str]:
         yield url
     finally:
         children.close()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> Iterator[str]:
+    """The URL of Amazon's own DynamoDBLocal; tests name tables uniquely."""
+    with serving_dynamodb() as url:
+        yield url
 
 
 @pytest.fixture

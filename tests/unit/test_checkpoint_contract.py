@@ -89,15 +89,23 @@ class DynamoDB:
         """Nothing to do: a taker waits for the time to live, in which the holder does not write."""
 
 
-@pytest.fixture(scope="module")
-def table() -> Iterator[DynamoTable]:
-    with mock_aws():
-        yield DynamoTable()
-
-
-@pytest.fixture(params=["sqlite", "dynamodb"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path, table: DynamoTable) -> Backend:
+@pytest.fixture(scope="module", params=["sqlite", "moto", "DynamoDBLocal"])
+def table(request: pytest.FixtureRequest) -> Iterator[DynamoTable | None]:
+    """A table in the mock or in Amazon's own server; None where the store is SQLite."""
     if request.param == "sqlite":
+        yield None
+    elif request.param == "moto":
+        with mock_aws():
+            yield DynamoTable()
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("dynamodb_local"))
+            yield DynamoTable()
+
+
+@pytest.fixture
+def backend(tmp_path: Path, table: DynamoTable | None) -> Backend:
+    if table is None:
         return Sqlite(tmp_path)
     table.clear()
     return DynamoDB(table)
