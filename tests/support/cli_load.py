@@ -38,6 +38,16 @@ class Ended(NamedTuple):
         """The JSON object that the run printed: a receipt, or an error with `error` and `hint`."""
         return json.loads(self.stdout)  # type: ignore[no-any-return]
 
+    def assert_failed(self, exit_code: int, *words: str) -> None:
+        """The run ended with this code, an error and a hint; each of the words is in one of the two."""
+        assert self.returncode == exit_code, self
+        error, hint = self.receipt["error"], self.receipt["hint"]
+        assert error, self
+        assert hint, self
+        for word in words:
+            assert word in f"{error} {hint}", self
+        assert "Traceback" not in self.stderr, self
+
 
 class CliLoad:
     """`source` and `checkpoint` are what the command line takes; the file and a SQLite database unless given."""
