@@ -33,6 +33,7 @@ LAYERS = (
     {"kafka.fence", "kafka.topic"},
     {"kafka.sender", "kafka.tail"},
     {"kafka.guards"},
+    {"keeper"},
     {"takeover"},
     {"pipeline"},
     {"jobs"},

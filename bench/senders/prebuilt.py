@@ -49,7 +49,7 @@ async def footing(client: Client, target: Target) -> Footing:
     producer = await fence.new_epoch(client, txn_id)
     await fence.append_marker(client, txn_id, producer, partition)
     read = await tail.read_to_marker(client, partition, 0, producer, (producer.producer_id,))
-    return Footing(partition, producer, read.marker.next_offset, read.marker.max_timestamp_ms, boottime_s())
+    return Footing(partition, producer, read.end_offset, read.timestamp_ms, boottime_s())
 
 
 async def send(bootstrap: str, topic_name: str, path: Path, rows: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -21,13 +22,20 @@ from csv2kafka.errors import Csv2KafkaError, JobConflict
 from csv2kafka.kafka import topic
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
+from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Checkpoint, Dialect, Header, JobStatus, Receipt
+from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, Receipt
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source, open_source
 from csv2kafka.splitter import read_header
 from csv2kafka.takeover import Job
+
+_LOG = logging.getLogger(__name__)
+_WEAKER_PROMISE = (
+    "delivery is lease-only: exactly once through crashes and retries, but nothing shuts out a dead or paused instance "
+    "of this job. A request of such a one that reaches the broker after this start repeats rows"
+)
 
 Notify = Callable[[str], None]
 
@@ -82,7 +90,15 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
                 run = _Run(settings, parts, job_id, store, source, found, held_s, (*parts.sinks, *own_sinks))
                 return _run_to_end(_load(run, stop, notify))
     finally:
+        _release(store)
+
+
+def _release(store: CheckpointStore) -> None:
+    """What the run came to counts, also where the store cannot be told any more: the lease then runs out by itself."""
+    try:
         store.release()
+    except Csv2KafkaError as error:
+        _LOG.warning("the lease could not be given up: %s", error)
 
 
 def _run_to_end(load: Coroutine[Any, Any, Receipt]) -> Receipt:
@@ -131,7 +147,10 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     shape = record_shape(header, dialect)
     if found is not None:
         _refuse_other_shape(found, shape)
-    async with Client(settings.kafka) as client:
+    if settings.delivery == LEASE_ONLY:
+        _LOG.warning(_WEAKER_PROMISE)
+    patience_s = settings.kafka.delivery_timeout_s
+    async with Keeper(run.store, found, patience_s=patience_s) as keeper, Client(settings.kafka) as client:
         target = await topic.prepare(client, settings.topic, settings.partition, create=settings.create_topic)
         codec = recordbatch.CODECS[settings.compression]
         job = Job(
@@ -140,9 +159,10 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             header,
             Encoder(header.columns, dialect, codec, target.max_message_bytes),
             shape,
-            run.store,
+            keeper,
             client,
             target,
+            settings.delivery,
             accept_new_producer_id=settings.accept_new_producer_id,
             store_is_only_authority=run.parts.store_is_only_authority,
         )
@@ -211,7 +231,9 @@ def _already_complete(found: Checkpoint, settings: RunSettings, source: Source) 
         bytes=found.byte_offset or 0,
         first_offset=found.first_offset or 0,
         next_offset=log.next_offset if log else 0,
+        delivery=settings.delivery,
         takeovers=0,
+        foreign_records=0,
         duration_s=0.0,
         rows_per_s=0.0,
         resumed_at_row=found.last_line,
@@ -236,7 +258,9 @@ def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
         bytes=checkpoint.byte_offset or 0,
         first_offset=checkpoint.first_offset or 0,
         next_offset=checkpoint.log.next_offset if checkpoint.log else 0,
+        delivery=job.delivery,
         takeovers=progress.takeovers,
+        foreign_records=progress.foreign_records,
         duration_s=duration_s,
         rows_per_s=rows_this_run / (time.monotonic() - progress.sending_since_s),  # start-up stands apart
         resumed_at_row=progress.rows_before,

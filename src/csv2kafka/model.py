@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,6 +86,11 @@ class OwnMark:
     last_sequence: int
 
 
+Delivery = Literal["fenced", "lease-only"]
+FENCED: Delivery = "fenced"  # a newer instance shuts older ones out of the partition
+LEASE_ONLY: Delivery = "lease-only"  # only the lease keeps them apart
+
+
 class JobStatus(enum.StrEnum):
     IN_PROGRESS = "IN_PROGRESS"
     COMPLETED = "COMPLETED"
@@ -160,7 +166,9 @@ class Receipt:
     bytes: int
     first_offset: int
     next_offset: int
+    delivery: Delivery
     takeovers: int
+    foreign_records: int  # of other programs, seen between this run's rows
     duration_s: float
     rows_per_s: float
     resumed_at_row: int

@@ -79,6 +79,14 @@ CreateTopic = Annotated[
         help="Create a missing topic, with one partition: yes by default. (CSV2KAFKA_CREATE_TOPIC)",
     ),
 ]
+Delivery = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODE",
+        help="fenced (default), or lease-only for clusters that deny transactional ids: weaker, the README says how. "
+        "(CSV2KAFKA_DELIVERY)",
+    ),
+]
 AcceptNewProducerId = Annotated[
     bool,
     typer.Option(

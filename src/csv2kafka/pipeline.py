@@ -1,9 +1,9 @@
-"""The one loop: read, split, encode, send, and keep the one safe position. Also its clockwork: saving, sampling, stop.
+"""The one loop: read, split, encode, send, move the one safe position. Also its clockwork: sampling, recovery, stop.
 
     source -> splitter (one thread) -> encoder (threads, order kept) -> sender -> acknowledgements -> checkpoint
 
-Only this module moves the safe position, and only by acknowledged batches. Whatever makes a send doubtful ends in
-`take_over`, which asks the log.
+Only this module moves the safe position, and only by acknowledged batches; the keeper saves it. Whatever makes a send
+doubtful ends in `take_over`, which asks the log.
 """
 
 from __future__ import annotations
@@ -15,31 +15,29 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from csv2kafka import failpoints
 from csv2kafka.encoder import Encoded
-from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
+from csv2kafka.errors import BadData, ConfigError, Csv2KafkaError, Fenced
 from csv2kafka.eta import eta_s
 from csv2kafka.kafka.client import Client
-from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
+from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, OwnMark, Position, Sample
+from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, Position, Sample
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
-from csv2kafka.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
 
-SAVE_EVERY_S = 1.0
-MAX_TAKEOVERS = 20
-_TAKEOVER_PAUSE_S = 1.0
+MAX_RECOVERIES = 20  # of one run
+_MAX_IN_VAIN = 6  # in a row, none of which got a row acknowledged: about a minute
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0  # before a take-over; doubled after each in vain
 _BLOCKS_AHEAD = 3  # encoded or being encoded, waiting for their turn
 _ENCODERS = max(1, min(4, os.cpu_count() or 1))
 _DRAIN_S = 6.0  # after a stop: how long acknowledgements are waited for, within the 10 s that a stop may take
-_STORE_PATIENCE_S = 8.0  # a lease not renewed for 10 s may be taken by somebody else
 _NO_BLOCK = None
 
 SenderFactory = Callable[[Client, Footing], Sender]
@@ -60,8 +58,9 @@ class Progress:
     bytes_before: int  # of the source, done by earlier runs
     rows_before: int
     takeovers: int = 0
-    checkpoints: int = 0
+    recoveries: int = 0  # those of the take-overs that a failure made necessary
     retries: int = 0
+    foreign_records: int = 0
     startup_s: float | None = None
     ack_latency_s: float | None = None
 
@@ -84,14 +83,13 @@ class Pipeline:
         self.checkpoint = found
         self._job = job
         self._sinks = sinks
+        self._keeper = job.keeper
         self._stop = stop
         self._interval_rows = checkpoint_interval_rows
         self._rows_total = rows_total
         self._sender_factory = sender_factory
-        self._saved: Checkpoint | None = None
-        self._saved_s = time.monotonic()
-        self._save_now = asyncio.Event()
-        self._save_lock = asyncio.Lock()
+        self._has_taken_over = False
+        self._foreign_told = False
         self._reader = ThreadPoolExecutor(1, "csv2kafka-read")
         self._encoders = ThreadPoolExecutor(_ENCODERS, "csv2kafka-encode")
         self.progress = Progress(began_s, began_s, bytes_before=0, rows_before=0)
@@ -101,7 +99,7 @@ class Pipeline:
         try:
             finished = await self._run_until_told_to_stop()
         except Csv2KafkaError as error:
-            if isinstance(error, BadData | ConfigError) and self._saved is not None:
+            if isinstance(error, BadData | ConfigError) and self._has_taken_over:
                 await self._save_last(JobStatus.FAILED)
             self._sample()
             raise
@@ -119,39 +117,56 @@ class Pipeline:
         work = asyncio.create_task(self._run_until_end())
         try:
             while not self._stop.is_set():
-                if (await asyncio.wait((work,), timeout=0.1))[0]:
+                if await self._is_over(work, 0.1):
                     return await work
-            done, _ = await asyncio.wait((work,), timeout=_DRAIN_S)
-            return bool(done) and await work
+            return await self._is_over(work, _DRAIN_S) and await work
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
+    async def _is_over(self, work: asyncio.Task[bool], timeout_s: float) -> bool:
+        """Wait for the work's end. Raises what took the lease or the checkpoint store away."""
+        keeping = self._keeper.keeping
+        done, _ = await asyncio.wait((work, keeping), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if keeping in done and work not in done:
+            await keeping
+        return work in done
+
     async def _run_until_end(self) -> bool:
+        in_vain = 0
         while True:
+            rows = self.checkpoint.last_line if self.checkpoint else 0
             try:
                 return await self._one_epoch()
+            except EpochUsedUp as error:
+                _LOG.info("taking the partition over again: %s", error)
+                in_vain = 0
             except (TakeOverAgain, Fenced) as error:
                 # Raises Fenced where the lease is not ours any more: another instance goes on, this one must not.
-                await in_thread(self._job.store.renew)
-                if self.progress.takeovers >= MAX_TAKEOVERS:
+                await self._keeper.confirm()
+                moved = self.checkpoint is not None and self.checkpoint.last_line > rows
+                in_vain = 0 if moved else in_vain + 1
+                self.progress.recoveries += 1
+                if self.progress.recoveries > MAX_RECOVERIES or in_vain > _MAX_IN_VAIN:
                     raise
                 _LOG.warning("taking the partition over again: %s", error)
-            await asyncio.sleep(_TAKEOVER_PAUSE_S)
+            await asyncio.sleep(min(_PAUSE_S * 2**in_vain, _LONGEST_PAUSE_S))
 
     async def _one_epoch(self) -> bool:
         """Take over, then send until the end, a stop, or a failure that only another take-over can cure."""
         self.progress.takeovers += 1
         standing = await take_over(self._job, self.checkpoint)
-        self._saved = self.checkpoint = standing.checkpoint
-        self._saved_s = time.monotonic()
-        if self.progress.takeovers == 1:
-            self.progress.sending_since_s = self._saved_s
+        self.checkpoint = standing.checkpoint
+        self.progress.foreign_records += standing.foreign_records
+        if not self._has_taken_over:
+            self._has_taken_over = True
+            self.progress.sending_since_s = time.monotonic()
             self.progress.rows_before = standing.checkpoint.last_line
             self.progress.bytes_before = standing.checkpoint.byte_offset or 0
         sender = self._sender_factory(self._job.client, standing.footing)
-        work = (self._pump(sender, standing.checkpoint), self._tick(sender), self._keep_saving())
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part) for part in work]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(part) for part in (self._pump(sender, standing.checkpoint), self._tick(sender))
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -161,6 +176,7 @@ class Pipeline:
                     task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             self.progress.retries += sender.retries
+            self.progress.foreign_records += sender.foreign_records
         return _first_failure_or(outcomes)
 
     async def _pump(self, sender: Sender, checkpoint: Checkpoint) -> bool:
@@ -176,9 +192,10 @@ class Pipeline:
                     raise
                 failpoints.reach("block_encoded")
                 for batch in encoded.batches:
+                    await self._keeper.held()
                     if not sender.can_send(batch):
                         await self._acknowledge(sender, unacknowledged, keep=0)
-                        raise TakeOverAgain("this producer epoch is used up or 12 hours old")
+                        raise EpochUsedUp("this producer epoch is used up or 12 hours old")
                     unacknowledged.append((batch, sender.send(batch)))
                     # One more than is in flight: the next request is ready when the answer comes.
                     await self._acknowledge(sender, unacknowledged, keep=1)
@@ -235,55 +252,29 @@ class Pipeline:
 
     def _advance(self, batch: Batch, sender: Sender) -> None:
         checkpoint = self.checkpoint
-        if checkpoint is None or checkpoint.log is None or checkpoint.log.last_own is None:
-            raise AssertionError("a take-over leaves a checkpoint with a mark of ours")
+        if checkpoint is None or checkpoint.log is None:
+            raise AssertionError("a take-over leaves a checkpoint with a place in the log")
         if batch.start.row != checkpoint.last_line:
             raise AssertionError(f"row {batch.start.row} was acknowledged after row {checkpoint.last_line}")
-        mark = checkpoint.log.last_own
         self.checkpoint = replace(
             checkpoint,
             last_line=batch.end.row,
             byte_offset=batch.end.byte_offset,
             total_sent=checkpoint.total_sent + batch.rows,
-            log=replace(
-                checkpoint.log,
-                next_offset=sender.next_offset,
-                last_own=OwnMark(mark.producer_id, mark.producer_epoch, mark.last_sequence + batch.rows),
-            ),
+            log=replace(checkpoint.log, next_offset=sender.next_offset, last_own=sender.last_own),
         )
         self.progress.ack_latency_s = sender.ack_latency_s
-        if self._interval_rows and self._saved and batch.end.row - self._saved.last_line >= self._interval_rows:
-            self._save_now.set()
-
-    async def _keep_saving(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._save_now.wait(), SAVE_EVERY_S)
-            self._save_now.clear()
-            try:
-                await self._save()
-            except CheckpointUnavailable as error:
-                if time.monotonic() - self._saved_s > _STORE_PATIENCE_S:
-                    raise
-                _LOG.warning("the checkpoint could not be saved, trying again: %s", error)
-
-    async def _save(self) -> None:
-        async with self._save_lock:
-            checkpoint = self.checkpoint
-            if checkpoint is None or checkpoint == self._saved:
-                await in_thread(self._job.store.renew)
-            else:
-                failpoints.reach("checkpoint_saving")
-                await in_thread(self._job.store.save, checkpoint)
-                failpoints.reach("checkpoint_saved")
-                self._saved = checkpoint
-                self.progress.checkpoints += 1
-            self._saved_s = time.monotonic()
+        if sender.foreign_records and not self._foreign_told:
+            self._foreign_told = True
+            _LOG.warning("other programs write to %s as well: they lie between the rows", self._job.target.partition)
+        saved = self._keeper.saved
+        due = self._interval_rows and saved and batch.end.row - saved.last_line >= self._interval_rows
+        self._keeper.offer(self.checkpoint, at_once=bool(due))
 
     async def _save_last(self, status: JobStatus) -> None:
         if self.checkpoint is not None:
             self.checkpoint = replace(self.checkpoint, status=status)
-            await self._save()
+            await self._keeper.save(self.checkpoint)
 
     async def _tick(self, sender: Sender) -> None:
         while True:
@@ -293,7 +284,7 @@ class Pipeline:
     def _sample(self, retries_of_epoch: int = 0) -> None:
         """Tell the sinks; the last time when all is over, so that they know the end and hear of the shortest run."""
         checkpoint, progress = self.checkpoint, self.progress
-        if checkpoint is None or self._saved is None:
+        if checkpoint is None or not self._has_taken_over:
             return
         now_s = time.monotonic()
         sending_s = now_s - progress.sending_since_s
@@ -307,7 +298,7 @@ class Pipeline:
             rows_per_s=(checkpoint.last_line - progress.rows_before) / sending_s,
             eta_s=eta_s(done_bytes - progress.bytes_before, size_bytes - progress.bytes_before, sending_s),
             ack_latency_s=progress.ack_latency_s,
-            checkpoints=progress.checkpoints,
+            checkpoints=self._keeper.saves,
             retries=progress.retries + retries_of_epoch,
             rows_total=self._rows_total,
         )

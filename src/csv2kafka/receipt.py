@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from csv2kafka import human
-from csv2kafka.model import Receipt
+from csv2kafka.model import FENCED, Receipt
 
 
 def as_dict(receipt: Receipt) -> dict[str, Any]:
@@ -30,6 +30,10 @@ def as_text(receipt: Receipt) -> str:
     if receipt.rows_this_run:
         lines["duration"] = human.duration(receipt.duration_s) + _startup(receipt)
         lines["speed"] = f"{receipt.rows_per_s:,.0f} rows/s, {human.size(bytes_per_s(receipt))}/s"
+    if receipt.delivery != FENCED:
+        lines["delivery"] = receipt.delivery
+    if receipt.foreign_records:
+        lines["others"] = f"{human.plural(receipt.foreign_records, 'record')} of other programs between the rows"
     if receipt.takeovers > 1:
         lines["take-overs"] = f"{receipt.takeovers} (of the partition, in this run)"
     return "\n".join([_headline(receipt), "", *(f"  {name:<10}  {value}" for name, value in lines.items())])

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from csv2kafka.client_properties import ENVIRONMENT, PropertyLayer, kafka_fields, read_file
 from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
+from csv2kafka.model import FENCED, Delivery
 
 # Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
 _CONFIG = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, loc_by_alias=False, hide_input_in_errors=True)
@@ -89,6 +90,7 @@ class RunSettings(StoreSettings):
     compression: Literal["lz4", "zstd", "gzip", "snappy", "none"] = "lz4"
     checkpoint_interval_rows: int | None = Field(default=None, gt=0, validation_alias="CSV2KAFKA_CHECKPOINT_INTERVAL")
     create_topic: bool = True
+    delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
     delimiter: str = ","
     enable_metrics: bool = Field(default=False, validation_alias="ENABLE_METRICS")

@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from csv2kafka import failpoints, recordbatch
-from csv2kafka.checkpoints import CheckpointStore
 from csv2kafka.clock import boottime_s
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import JobConflict
@@ -21,26 +20,29 @@ from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing
 from csv2kafka.kafka.topic import Target
-from csv2kafka.model import Checkpoint, Header, JobStatus, LogPosition, OwnMark, Position
+from csv2kafka.keeper import Keeper
+from csv2kafka.model import FENCED, LEASE_ONLY, Checkpoint, Delivery, Header, JobStatus, LogPosition, Position
 from csv2kafka.sources import Source
 from csv2kafka.splitter import skip_rows, take_rows
-from csv2kafka.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
+
+STILL_S = 5.0  # without a fence: how long nothing of an earlier instance must have come in
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that stays the same while a job runs. The store holds the job's lease."""
+    """Everything that stays the same while a job runs; the keeper's store holds its lease."""
 
     job_id: str
     source: Source
     header: Header
     encoder: Encoder
     record_shape: str
-    store: CheckpointStore
+    keeper: Keeper
     client: Client
     target: Target
+    delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
     store_is_only_authority: bool = False  # start at row 1 even if Kafka remembers that the job wrote before
 
@@ -51,6 +53,7 @@ class Standing:
 
     checkpoint: Checkpoint
     footing: Footing
+    foreign_records: int  # of other programs, found behind the checkpoint
 
 
 async def take_over(job: Job, found: Checkpoint | None) -> Standing:
@@ -59,53 +62,77 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     `found` is the newest checkpoint, None for a job never seen.
     Raises JobConflict where log, checkpoint and file do not fit together, Fenced when another instance is newer.
     """
-    txn_id = fence.transactional_id(job.job_id, job.target.partition.topic)
     checkpoint = await _base(job, found)
     log = _log_of(checkpoint)
-    producer = await fence.new_epoch(job.client, txn_id)
+    producer = await _new_producer(job, log, is_first=found is None)
     failpoints.reach("epoch_started")
-    guards.known_producer(log, producer, accept_new=job.accept_new_producer_id)
-    if found is None:
-        await _refuse_lost_checkpoint(job, producer, log)
-    if producer.producer_id not in log.producer_ids:
-        log = replace(log, producer_ids=(*log.producer_ids, producer.producer_id))
-        checkpoint = replace(checkpoint, log=log)
+    # The newest last: reconciling expects batches of later ids behind those of earlier ones.
+    known = tuple(producer_id for producer_id in log.producer_ids if producer_id != producer.producer_id)
+    log = replace(log, producer_ids=(*known, producer.producer_id))
+    checkpoint = replace(checkpoint, log=log)
     # Before anything of this epoch can be in the log, its producer id must be among those that are read back.
-    await in_thread(job.store.save, checkpoint)
+    await job.keeper.save(checkpoint)
     failpoints.reach("epoch_saved")
 
-    await fence.append_marker(job.client, txn_id, producer, job.target.partition)
-    read = await tail.read_to_marker(job.client, job.target.partition, log.next_offset, producer, log.producer_ids)
-    marker_read_s = boottime_s()
+    read = await _read_tail(job, producer, log, is_first=found is None)
+    since_s = boottime_s()
     failpoints.reach("tail_read")
     own = tail.reconcile(read.headers, log.producer_ids, log.last_own)
-    if own.foreign_batches:
+    if own.foreign_records:
         _LOG.warning(
-            "other programs write to %s as well (%d batches since the checkpoint): their records lie between the rows",
+            "other programs write to %s as well (%d records since the checkpoint): they lie between the rows",
             job.target.partition,
-            own.foreign_batches,
+            own.foreign_records,
         )
     position = await asyncio.to_thread(_prove, job, _position_of(checkpoint), own, read.last_records)
     failpoints.reach("tail_proven")
+    log = replace(log, next_offset=own.next_offset or log.next_offset, last_own=own.last)
     checkpoint = replace(
         checkpoint,
         last_line=position.row,
         byte_offset=position.byte_offset,
         total_sent=checkpoint.total_sent + own.rows,
-        log=replace(
-            log,
-            next_offset=read.marker.next_offset,
-            last_own=OwnMark(producer.producer_id, producer.epoch, -1),
-        ),
+        log=log,
     )
-    await in_thread(job.store.save, checkpoint)
+    await job.keeper.save(checkpoint)
     failpoints.reach("takeover_saved")
     if own.rows:
         _LOG.info("%d rows behind the checkpoint were already in the topic", own.rows)
-    return Standing(
-        checkpoint,
-        Footing(job.target.partition, producer, read.marker.next_offset, read.marker.max_timestamp_ms, marker_read_s),
-    )
+    own_offset = log.next_offset - 1 if log.last_own else None
+    footing = Footing(job.target.partition, producer, read.end_offset, read.timestamp_ms, since_s, own_offset)
+    return Standing(checkpoint, footing, own.foreign_records)
+
+
+async def _new_producer(job: Job, log: LogPosition, *, is_first: bool) -> fence.ProducerEpoch:
+    """The producer to write with from now on. Raises JobConflict where its history forbids that."""
+    if job.delivery == LEASE_ONLY:
+        if is_first and log.next_offset:
+            _LOG.warning(
+                "%s is not empty, and without a fence nothing tells whether this job has written to it before",
+                job.target.partition,
+            )
+        return await fence.unfenced_producer(job.client)
+    producer = await fence.new_epoch(job.client, _transactional_id(job))
+    guards.known_producer(log, producer, accept_new=job.accept_new_producer_id)
+    if is_first:
+        await _refuse_lost_checkpoint(job, producer)
+    return producer
+
+
+async def _read_tail(job: Job, producer: fence.ProducerEpoch, log: LogPosition, *, is_first: bool) -> tail.Tail:
+    """What lies behind the checkpoint, behind which nothing of earlier instances can come any more (fenced) or
+    did come for a while (lease-only).
+    """
+    partition = job.target.partition
+    if job.delivery == LEASE_ONLY:
+        still_s = 0.0 if is_first else STILL_S
+        return await tail.read_to_stable_end(job.client, partition, log.next_offset, log.producer_ids, still_s=still_s)
+    await fence.append_marker(job.client, _transactional_id(job), producer, partition)
+    return await tail.read_to_marker(job.client, partition, log.next_offset, producer, log.producer_ids)
+
+
+def _transactional_id(job: Job) -> str:
+    return fence.transactional_id(job.job_id, job.target.partition.topic)
 
 
 async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
@@ -139,7 +166,7 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
     )
 
 
-async def _refuse_lost_checkpoint(job: Job, producer: fence.ProducerEpoch, log: LogPosition) -> None:
+async def _refuse_lost_checkpoint(job: Job, producer: fence.ProducerEpoch) -> None:
     if producer.epoch == 0:
         return
     if job.store_is_only_authority:

@@ -97,10 +97,8 @@ def test_a_superseded_instance_can_write_nothing_any_more(broker: Broker, topic:
         producer = await fence.new_epoch(client, "csv2kafka:zombie:test")
         _, end = await tail.log_range(client, target.partition)
         await fence.append_marker(client, "csv2kafka:zombie:test", producer, target.partition)
-        marker = (await tail.read_to_marker(client, target.partition, end, producer, ())).marker
-        return Sender(
-            client, Footing(target.partition, producer, marker.next_offset, marker.max_timestamp_ms, boottime_s())
-        )
+        read = await tail.read_to_marker(client, target.partition, end, producer, ())
+        return Sender(client, Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s()))
 
     async def main() -> None:
         async with Client(settings) as client:

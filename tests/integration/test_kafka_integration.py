@@ -57,8 +57,8 @@ async def send(config: KafkaConfig, codec: str, data: bytes) -> int:
         txn_id = fence.transactional_id("kafka-integration", config.topic)
         producer = await fence.new_epoch(client, txn_id)
         await fence.append_marker(client, txn_id, producer, target.partition)
-        marker = (await tail.read_to_marker(client, target.partition, 0, producer, ())).marker
-        footing = Footing(target.partition, producer, marker.next_offset, marker.max_timestamp_ms, boottime_s())
+        read = await tail.read_to_marker(client, target.partition, 0, producer, ())
+        footing = Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s())
         encoder = Encoder(header.columns, dialect, recordbatch.CODECS[codec], target.max_message_bytes)
         sender = Sender(client, footing)
         start = Position(0, header.end_byte)

@@ -22,7 +22,7 @@ from csv2kafka.model import Receipt, Sample, SourceIdentity
 SAMPLE = Sample(1_000_000, 66_000_000, 330_000_000, 1.0, 1_000_000.0, 4.0, 0.01, 1, 0)
 RECEIPT = Receipt(
     "job", SourceIdentity("data.csv", 330_000_000, "etag"), "orders", 0, "complete", 5_000_000, 5_000_000,
-    330_000_000, 0, 5_000_001, 1, 5.0, 1_000_000.0, 0, 0.5,
+    330_000_000, 0, 5_000_001, "fenced", 1, 0, 5.0, 1_000_000.0, 0, 0.5,
 )  # fmt: skip
 
 

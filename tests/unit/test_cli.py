@@ -91,7 +91,16 @@ class TestRun:
         result = call(
             *("run", "s3://b/k", "orders", "--brokers", "b1:1,b2:2", "--job-id", "j", "--checkpoint", "dynamodb://t"),
             *("--partition", "3", "--compression", "zstd", "--checkpoint-interval", "500", "--delimiter", ";"),
-            *("--no-create-topic", "--accept-new-producer-id", "--region", "eu-west-1", "--profile", "ops"),
+            *(
+                "--no-create-topic",
+                "--delivery",
+                "lease-only",
+                "--accept-new-producer-id",
+                "--region",
+                "eu-west-1",
+                "--profile",
+                "ops",
+            ),
             *("-X", "security.protocol=SASL_PLAINTEXT", "-X", "client.id = me"),
             *("--command-config", str(properties), "--config", str(config), "--quiet"),
         )
@@ -105,6 +114,7 @@ class TestRun:
             "compression": "zstd",
             "checkpoint_interval_rows": 500,
             "create_topic": False,
+            "delivery": "lease-only",
             "accept_new_producer_id": True,
             "delimiter": ";",
             "region": "eu-west-1",

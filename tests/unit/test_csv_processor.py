@@ -24,7 +24,9 @@ from csv2kafka.splitter import read_header
 from processor import CheckpointManager, CSVToKafkaProcessor, MetricsEmitter
 
 IDENTITY = SourceIdentity("s3://test-bucket/test.csv", 2_000, '"etag"')
-RECEIPT = Receipt("test-job", IDENTITY, "test-topic", 0, "complete", 3, 3, 2_000, 0, 4, 1, 0.5, 6.0, 0, 0.1)
+RECEIPT = Receipt(
+    "test-job", IDENTITY, "test-topic", 0, "complete", 3, 3, 2_000, 0, 4, "fenced", 1, 0, 0.5, 6.0, 0, 0.1
+)  # fmt: skip
 BAD_ROW = BadRow(Position(3, 40), 52, "is not valid UTF-8", hint="mend it")
 
 

@@ -22,7 +22,9 @@ COMPLETE = Receipt(
     bytes=330_000_000,
     first_offset=10,
     next_offset=5_000_011,
+    delivery="fenced",
     takeovers=1,
+    foreign_records=0,
     duration_s=2.0,
     rows_per_s=2_500_000.0,
     resumed_at_row=0,
@@ -71,6 +73,11 @@ class TestText:
         assert text.startswith("already complete: 5,000,000 rows")
         assert table(text)["rows"] == "5,000,000 (none left for this run)"
         assert not {"duration", "speed"} & table(text).keys()
+
+    def test_a_weaker_promise_and_other_programs_records_are_said(self) -> None:
+        lines = table(receipt.as_text(replace(COMPLETE, delivery="lease-only", foreign_records=2)))
+        assert lines["delivery"] == "lease-only"
+        assert lines["others"] == "2 records of other programs between the rows"
 
     def test_a_file_without_rows(self) -> None:
         empty = replace(COMPLETE, rows=0, rows_this_run=0, bytes=12, next_offset=10, rows_per_s=0.0, startup_s=None)

@@ -61,7 +61,7 @@ def test_an_older_producer_id_of_the_job_counts_and_comes_first() -> None:
 def test_other_producers_are_counted_but_not_as_rows() -> None:
     chain = [data(FOREIGN, 0, 17, 4), data(-1, -1, -1, 2), marker(FOREIGN, 0), marker(OURS, 1)]
     own = reconcile(chain, (OURS,), OwnMark(OURS, 0, -1))
-    assert (own.rows, own.foreign_batches) == (0, 2)
+    assert (own.rows, own.foreign_records) == (0, 6)
 
 
 @pytest.mark.parametrize(

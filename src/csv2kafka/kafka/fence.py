@@ -45,6 +45,18 @@ async def new_epoch(client: Client, txn_id: str) -> ProducerEpoch:
     return await client.persist(ask, what)
 
 
+async def unfenced_producer(client: Client) -> ProducerEpoch:
+    """A producer id that nobody else has and no transactional id stands for: it shuts out nobody."""
+    what = "starting an idempotent producer"
+
+    async def ask() -> ProducerEpoch:
+        answer = await client.ask_any(InitProducerIdRequest(None, _TRANSACTION_TIMEOUT_MS))
+        check(answer.error_code, what)
+        return ProducerEpoch(answer.producer_id, answer.producer_epoch)
+
+    return await client.persist(ask, what)
+
+
 async def append_marker(client: Client, txn_id: str, producer: ProducerEpoch, target: Partition) -> None:
     """Have the coordinator append an abort marker of this epoch; it may reach the log after this returns.
 

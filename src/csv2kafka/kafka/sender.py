@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from csv2kafka import failpoints, recordbatch
 from csv2kafka.clock import boottime_s
-from csv2kafka.errors import Csv2KafkaError, Fenced, JobConflict, TopicError
+from csv2kafka.errors import Csv2KafkaError, Fenced, JobConflict, Retryable, TopicError
 from csv2kafka.kafka import protocol
 from csv2kafka.kafka.client import BrokerError, Client, Partition, check
 from csv2kafka.kafka.fence import PRODUCER_FENCED, ProducerEpoch
-from csv2kafka.model import Batch
+from csv2kafka.model import Batch, OwnMark
 
 # A broker forgets a producer by its batches' times; sending old bytes again after it did would store them twice.
 RESEND_LIMIT_S = 600.0
@@ -26,24 +26,27 @@ _MAX_SEQUENCE = 2**31 - 1
 _TOO_LARGE = frozenset({10, 18})
 
 
-class TakeOverAgain(Csv2KafkaError):
+class TakeOverAgain(Retryable):
     """This epoch can send no more, whatever was sent is doubtful: only the log itself can tell. Caught by the loop."""
-
-    exit_code = 75
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="Run the same command again: the log itself tells where to go on.")
 
 
+class EpochUsedUp(TakeOverAgain):
+    """Nothing went wrong: this epoch is old, or out of sequences."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footing:
-    """What a take-over hands to its sender: the epoch, the next offset, and the broker's time of the marker."""
+    """What a take-over hands to its sender: the epoch, where the log ended, and what time it was on the broker."""
 
     target: Partition
     producer: ProducerEpoch
     next_offset: int
-    marker_timestamp_ms: int
-    marker_read_s: float  # on the boottime clock
+    timestamp_ms: int  # the broker's time ...
+    since_s: float  # ... at this moment of the boottime clock
+    own_offset: int | None = None  # of the newest marker or record of ours, if there is one
 
 
 class Sender:
@@ -55,10 +58,13 @@ class Sender:
         self._clock_s = clock_s
         self._next_sequence = 0
         self._next_offset = footing.next_offset
+        self._own_offset = footing.own_offset
+        self._acked_rows = 0
         self._failure: BaseException | None = None
         self._turn = asyncio.Lock()  # fair: first come, first served, so order is kept
         self._throttled_until_s = 0.0
         self.retries = 0
+        self.foreign_records = 0  # of other programs, transaction markers included, between ours
         self.ack_latency_s: float | None = None
 
     @property
@@ -66,9 +72,15 @@ class Sender:
         """Behind everything acknowledged so far."""
         return self._next_offset
 
+    @property
+    def last_own(self) -> OwnMark:
+        """The last acknowledged batch; it ends right before `next_offset`."""
+        producer = self._footing.producer
+        return OwnMark(producer.producer_id, producer.epoch, self._acked_rows - 1)
+
     def can_send(self, batch: Batch) -> bool:
         """False when the epoch is old, or its sequences would pass 2^31 - 1: take over again first."""
-        age_s = self._clock_s() - self._footing.marker_read_s
+        age_s = self._clock_s() - self._footing.since_s
         return age_s < RENEW_AFTER_S and self._next_sequence + batch.rows <= _MAX_SEQUENCE
 
     def send(self, batch: Batch) -> asyncio.Future[int]:
@@ -80,8 +92,8 @@ class Sender:
         producer = self._footing.producer
         sequence = self._next_sequence
         self._next_sequence += batch.rows
-        elapsed_s = self._clock_s() - self._footing.marker_read_s
-        timestamp_ms = self._footing.marker_timestamp_ms + int(elapsed_s * 1000)
+        elapsed_s = self._clock_s() - self._footing.since_s
+        timestamp_ms = self._footing.timestamp_ms + int(elapsed_s * 1000)
         payload = recordbatch.seal(batch, producer.producer_id, producer.epoch, sequence, timestamp_ms)
         return asyncio.ensure_future(self._deliver(payload, batch.rows))
 
@@ -104,7 +116,10 @@ class Sender:
             except BaseException as error:
                 self._failure = error
                 raise
+            self.foreign_records += base_offset - self._next_offset
             self._next_offset = base_offset + rows
+            self._own_offset = self._next_offset - 1
+            self._acked_rows += rows
             return base_offset
 
     async def _send_until_acknowledged(self, payload: bytes) -> int:
@@ -135,13 +150,20 @@ class Sender:
             target, protocol.produce(target.topic, target.partition, payload, timeout_ms)
         )
         self._throttled_until_s = self._clock_s() + answer.throttle_time_ms / 1000
-        _, code, base_offset, *_ = answer.topics[0][1][0]
+        _, code, base_offset, _, log_start_offset = answer.topics[0][1][0]
         try:
             check(code, what)
         except BrokerError as error:
             if error.retriable:
                 raise
             raise self._fatal(error, len(payload)) from None
+        if self._own_offset is not None and log_start_offset > self._own_offset:
+            raise JobConflict(
+                f"{target} begins at offset {log_start_offset} now: the records before it, the newest of this job at "
+                f"{self._own_offset} among them, were purged or have expired while it was writing",
+                hint="The topic does not keep what it acknowledges (DeleteRecords, or a retention of minutes). To load "
+                "the file from row 1 again: csv2kafka reset JOB, then run again.",
+            )
         return int(base_offset)
 
     def _fatal(self, error: BrokerError, size_bytes: int) -> Csv2KafkaError:

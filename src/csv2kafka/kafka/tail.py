@@ -6,6 +6,7 @@ are kept, for a comparison byte for byte. Nothing is appended here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from csv2kafka import recordbatch
+from csv2kafka.clock import boottime_s
 from csv2kafka.errors import JobConflict
 from csv2kafka.kafka.client import BrokerError, Client, Partition, check
 from csv2kafka.kafka.fence import ProducerEpoch
@@ -35,16 +37,18 @@ class OwnRows:
     rows: int
     last: OwnMark | None
     last_batch: BatchHeader | None
-    foreign_batches: int
+    next_offset: int | None  # behind the newest batch or marker of ours, None where there is none
+    foreign_records: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Everything between a checkpoint and our marker; `last_records` are the last own batch's, compressed."""
+    """Everything between a checkpoint and the log's end; `last_records` are the last own batch's, compressed."""
 
     headers: tuple[BatchHeader, ...]
     last_records: bytes
-    marker: BatchHeader
+    end_offset: int
+    timestamp_ms: int  # the broker's time at the end, or this machine's where nothing of this moment tells it
 
 
 async def log_range(client: Client, target: Partition) -> tuple[int, int]:
@@ -73,6 +77,44 @@ async def batch_at(client: Client, target: Partition, offset: int) -> BatchHeade
     return None
 
 
+class _Reading:
+    """Batches from an offset on, as they come; what a Tail is made of."""
+
+    def __init__(self, client: Client, target: Partition, from_offset: int, own_ids: Iterable[int], what: str) -> None:
+        self._client = client
+        self._target = target
+        self._own = frozenset(own_ids)
+        self._what = what
+        self._found: list[BatchHeader] = []
+        self._last_records = b""
+        self.offset = from_offset
+
+    async def more(self, *, something: bool) -> list[BatchHeader]:
+        """The job's own batches and markers among the next ones; `something`: wait until there are batches at all."""
+
+        async def ask() -> bytes:
+            data = await _fetch(self._client, self._target, self.offset, self._what)
+            if something and not data:
+                raise BrokerError(_REQUEST_TIMED_OUT, self._what)
+            return data
+
+        own: list[BatchHeader] = []
+        for header, records in recordbatch.headers(await self._client.persist(ask, self._what)):
+            if header.next_offset <= self.offset:
+                continue  # a fetch begins with the whole batch that holds the offset
+            self.offset = header.next_offset
+            self._found.append(header)
+            if header.producer_id in self._own:
+                own.append(header)
+                if not header.is_control:
+                    self._last_records = bytes(records)
+        return own
+
+    def until(self, end_offset: int, timestamp_ms: int) -> Tail:
+        found = tuple(header for header in self._found if header.next_offset <= end_offset)
+        return Tail(found, self._last_records, end_offset, timestamp_ms)
+
+
 async def read_to_marker(
     client: Client, target: Partition, from_offset: int, producer: ProducerEpoch, own_ids: Iterable[int]
 ) -> Tail:
@@ -81,28 +123,27 @@ async def read_to_marker(
     Raises JobConflict when the log no longer has `from_offset`, KafkaUnavailable when the marker does not come.
     """
     what = f"waiting for our marker in {target}"
-    own = frozenset((*own_ids, producer.producer_id))
-    found: list[BatchHeader] = []
-    last_records = b""
-    offset = from_offset
-
-    async def ask() -> bytes:
-        data = await _fetch(client, target, offset, what)
-        if not data:
-            raise BrokerError(_REQUEST_TIMED_OUT, what)
-        return data
-
+    reading = _Reading(client, target, from_offset, (*own_ids, producer.producer_id), what)
     while True:
-        for header, records in recordbatch.headers(await client.persist(ask, what)):
-            if header.next_offset <= offset:
-                continue  # a fetch begins with the whole batch that holds the offset
-            offset = header.next_offset
-            found.append(header)
-            mine = header.producer_id in own
-            if mine and not header.is_control:
-                last_records = bytes(records)
-            if mine and header.is_control and header.producer_epoch == producer.epoch:
-                return Tail(tuple(found), last_records, header)
+        for header in await reading.more(something=True):
+            if header.is_control and (header.producer_id, header.producer_epoch) == (
+                producer.producer_id,
+                producer.epoch,
+            ):
+                return reading.until(header.next_offset, header.max_timestamp_ms)
+
+
+async def read_to_stable_end(
+    client: Client, target: Partition, from_offset: int, own_ids: Iterable[int], *, still_s: float
+) -> Tail:
+    """Read from `from_offset` to the log's end, until for `still_s` nothing of ours came. It may come later, though."""
+    _, end = await log_range(client, target)
+    reading = _Reading(client, target, from_offset, own_ids, f"reading the end of {target}")
+    last_own_s = boottime_s()
+    while reading.offset < end or boottime_s() - last_own_s < still_s:
+        if await reading.more(something=False):
+            last_own_s = boottime_s()
+    return reading.until(reading.offset, time.time_ns() // 1_000_000)
 
 
 def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own: OwnMark | None) -> OwnRows:
@@ -115,10 +156,12 @@ def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own
     rows = 0
     foreign = 0
     last_batch = None
+    next_offset = None
     for header in headers:
         if header.producer_id not in own_ids:
-            foreign += not header.is_control
+            foreign += 0 if header.is_control else header.rows
             continue
+        next_offset = header.next_offset
         if mark and _rank(own_ids, header.producer_id, header.producer_epoch) < _rank(
             own_ids, mark.producer_id, mark.producer_epoch
         ):
@@ -135,7 +178,7 @@ def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own
         rows += header.rows
         last_batch = header
         mark = OwnMark(header.producer_id, header.producer_epoch, header.last_sequence)
-    return OwnRows(rows, mark, last_batch, foreign)
+    return OwnRows(rows, mark, last_batch, next_offset, foreign)
 
 
 def _rank(own_ids: tuple[int, ...], producer_id: int, epoch: int) -> tuple[int, int]:
