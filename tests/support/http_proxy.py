@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import socket
 import struct
+import termios
 import threading
 import time
 from collections import Counter
@@ -108,6 +110,15 @@ class Exchange:
     async def pass_on(self) -> None:
         await self.reply(await self.serve())
 
+    async def arrived(self) -> None:
+        """Wait until the client's system has everything: a reset would take with it what is still under way."""
+        transport, unacknowledged = self._client.writer.transport, bytearray(4)
+        while not transport.is_closing():
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unacknowledged)
+            if not transport.get_write_buffer_size() and not any(unacknowledged):
+                return
+            await asyncio.sleep(0.001)
+
     async def until_hung_up(self) -> None:
         """Wait for the client to close the connection."""
         await self._client.reader.read(1)
@@ -186,7 +197,8 @@ async def _part(exchange: Exchange, *, after_bytes: int, then: Callable[[Exchang
     await then(exchange)
 
 
-async def _hang_up(_: Exchange, *, reset: bool = False) -> None:
+async def _hang_up(exchange: Exchange, *, reset: bool = False) -> None:
+    await exchange.arrived()
     raise _Hangup(reset=reset)
 
 
