@@ -1,0 +1,108 @@
+"""The campaign: `./dev chaos --seconds N --seed S`. Loads, one after the other, each through faults of its own.
+
+Ends with one line that counts what happened, or at the first violation with everything that it takes to see it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
+from pathlib import Path
+
+from bench.chaos.endings import ENDINGS, LAST
+from bench.chaos.faults import FAULTS
+from bench.chaos.load import Load
+from bench.chaos.oracle import Violation
+from bench.chaos.plan import draw
+from bench.chaos.world import World, open_world
+
+
+class _Totals:
+    """What the campaign has done so far."""
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.loads = self.rows = self.kills = 0
+        self.tally: Counter[str] = Counter()
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{name} {times}" for name, times in sorted(self.tally.items()))
+        return (
+            f"{self.loads} loads, {self.rows:,} rows, {self.kills} kills counted, duplicates 0, gaps 0, "
+            f"{time.monotonic() - self.began_s:.0f} s; faults: {faults}"
+        )
+
+
+def _one_load(world: World, folder: Path, seed: int, number: int, deadline_s: float, totals: _Totals) -> bool:
+    """True when the load went well; otherwise says what did not, and keeps everything."""
+    plan = draw(seed, number, FAULTS, ENDINGS, LAST)
+    began_s = time.monotonic()
+    load = Load(plan, world, folder / f"load-{number}", totals.tally)
+    try:
+        load.run(deadline_s)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be seen again
+        what = str(error) if isinstance(error, Violation) else traceback.format_exc()
+        load.keep(what)
+        print(f"FAILED: seed {seed}, load {number} ({plan}): {what}")
+        print("\n".join(load.story))
+        print(f"again: ./dev chaos --seed {seed} --loads {number}:{number + 1}\nkept in {load.folder}", flush=True)
+        return False
+    finally:
+        load.close()
+    load.clean_up()
+    totals.loads += 1
+    totals.rows += plan.rows
+    totals.kills += load.kills
+    rounds = " ".join(map(str, plan.rounds))
+    seconds = time.monotonic() - began_s
+    print(f"load {number}: {plan}: exact after {load.kills} kills, {seconds:.0f} s: {rounds}", flush=True)
+    return True
+
+
+def campaign(seed: int, numbers: Iterable[int], seconds: float) -> int:
+    """The exit code: 0 when all went well, 1 at the first load that did not."""
+    print(f"seed {seed}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="csv2kafka-chaos-"))
+    totals = _Totals()
+    deadline_s = totals.began_s + seconds
+    went_well = True
+    try:
+        with open_world(folder) as world:
+            for number in numbers:
+                if time.monotonic() > deadline_s:
+                    break
+                went_well = _one_load(world, folder, seed, number, deadline_s, totals)
+                if not went_well:
+                    return 1
+    finally:
+        if went_well:
+            shutil.rmtree(folder)
+    print(totals)
+    return 0
+
+
+def _range(text: str) -> range:
+    first, _, end = text.partition(":")
+    return range(int(first), int(end or int(first) + 1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, help="begin no more loads or rounds after that (default 120)")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="default: a new one")
+    parser.add_argument("--loads", type=_range, metavar="FROM:TO", help="only these loads of the seed, whole")
+    options = parser.parse_args(arguments)
+    seconds = options.seconds or (120.0 if options.loads is None else float("inf"))
+    return campaign(options.seed, count() if options.loads is None else options.loads, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The judgement on a finished load: every row of the file in the topic, once, in order, and nothing else.
+
+Made by librdkafka, csv and json; of the loader's own code nothing may be used here.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import zip_longest
+from pathlib import Path
+
+from tests.support.oracle import iter_topic
+
+
+class Violation(Exception):
+    """Something that must never happen did; the message says what."""
+
+
+def check_topic(path: Path, bootstrap: str, topic: str) -> None:
+    """Compare the whole topic, as both kinds of consumers see it, with the file. Raises Violation."""
+    dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        expected = (dumps(row).encode() for row in csv.DictReader(file))
+        uncommitted = iter_topic(bootstrap, topic, isolation="read_uncommitted")
+        committed = iter_topic(bootstrap, topic, isolation="read_committed")
+        for row, (want, *found) in enumerate(zip_longest(expected, uncommitted, committed), 1):
+            for isolation, have in zip(("read_uncommitted", "read_committed"), found, strict=True):
+                if want != have:
+                    raise Violation(f"{_kind(row, want, have)} at row {row}, {isolation}: {want!r} expected, {have!r}")
+
+
+def _kind(row: int, want: bytes | None, have: bytes | None) -> str:
+    """What the difference is; the files' first column tells each row's number."""
+    if have is None:
+        return "rows missing at the end"
+    try:
+        found = int(json.loads(have)["row"])
+    except (ValueError, KeyError, TypeError):
+        return "a record that is no row of the file"
+    if found != row:
+        return f"a duplicate of row {found}" if found < row else f"a gap up to row {found}"
+    return "a row too many" if want is None else "a wrong record"
