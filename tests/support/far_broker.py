@@ -10,13 +10,13 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from csv2kafka.devbroker import Broker
+from csv2kafka.devbroker import KAFKA_VERSION, Broker
 from tests.support.tcp_proxy import HOST, TcpProxy
 
 
 @contextmanager
 def far_broker(
-    properties: Mapping[str, str] | None = None, *, heap_mb: int = 768
+    properties: Mapping[str, str] | None = None, *, heap_mb: int = 768, version: str = KAFKA_VERSION
 ) -> Iterator[tuple[Broker, TcpProxy, str]]:
     """A broker, the proxy in front of its second listener, and the proxy's address for clients."""
     with _own_ports(3) as (broker_port, controller_port, far_port), TcpProxy(far_port) as proxy:
@@ -28,7 +28,8 @@ def far_broker(
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         }
-        with Broker(port=broker_port, properties={**listeners, **(properties or {})}, heap_mb=heap_mb) as broker:
+        properties = {**listeners, **(properties or {})}
+        with Broker(port=broker_port, properties=properties, heap_mb=heap_mb, version=version) as broker:
             yield broker, proxy, f"{HOST}:{proxy.port}"
 
 
