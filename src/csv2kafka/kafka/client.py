@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,30 +18,39 @@ from typing import Any, Self, TypeVar
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
 from csv2kafka.clock import boottime_s
-from csv2kafka.errors import ConfigError, Denied, JobConflict, KafkaUnavailable
+from csv2kafka.errors import ConfigError, Denied, JobConflict, KafkaUnavailable, Retryable
 from csv2kafka.kafka import protocol
 from csv2kafka.settings import KafkaSettings
+
+_CHATTER = logging.getLogger("aiokafka")  # what repeats while a broker is away; the command line thins it out
 
 Answer = TypeVar("Answer")
 
 UNKNOWN_TOPIC = 3
 _TRANSACTION_COORDINATOR = 1
-_GONE_AFTER_S = 10.0
+GONE_AFTER_S = 10.0
 _RESET = "The rows sent so far went with it. To load the file from row 1 into {}: csv2kafka reset JOB, then run again."
 # Codes after which the same request may be sent again, to whoever leads or coordinates then.
 _RETRIABLE = frozenset({2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 51, 56, 72, 74, 75, 78, 89})
-_TRANSPORT = (OSError, asyncio.TimeoutError, kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError)
-_ALSO_TRANSPORT = (kafka_errors.RequestTimedOutError, kafka_errors.StaleMetadata, kafka_errors.CorrelationIdError)
+_TRANSPORT = (
+    OSError,  # TimeoutError is one
+    kafka_errors.CorrelationIdError,
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.StaleMetadata,
+)
+# What a code denies: the operation is the caller's to say, except where it is always the same.
 _DENIED = {
-    29: "the topic (Write, Describe; Read for a resume; Create where it is missing)",
+    29: "{} on the topic",
     30: "the consumer group",
-    31: "the cluster (IdempotentWrite, Create, DescribeConfigs)",
-    53: "the transactional id (Write, Describe)",
-    58: "this user: the password or token was refused",
+    31: "{} on the cluster",
+    53: "{} on the transactional id (where nobody may grant it: --delivery lease-only)",
 }
 
 
@@ -55,12 +67,15 @@ class BrokerError(Exception):
         return self.code in _RETRIABLE
 
 
-def check(code: int, what: str) -> None:
-    """Raise for an error code: Denied where a permission is missing, BrokerError otherwise."""
+def check(code: int, what: str, *, needs: str = "Write") -> None:
+    """Raise for an error code: Denied where a permission is missing, BrokerError otherwise.
+
+    needs: the operation that must be allowed, in Kafka's own word for it.
+    """
     if code in _DENIED:
         raise Denied(
-            f"{what}: the cluster denies access to {_DENIED[code]} (error {code})",
-            hint="Grant the permission (kafka-acls.sh --add --allow-principal ...) and run the same command again.",
+            f"{what}: the cluster denies {_DENIED[code].format(needs)} (error {code})",
+            hint="Grant it (kafka-acls.sh --add --allow-principal ... --operation ...), then run the command again.",
         )
     if code:
         raise BrokerError(code, what)
@@ -87,21 +102,69 @@ class TopicView:
 
 
 class _Connections(AIOKafkaClient):
-    """aiokafka's connections, without its habit of asking for all topics and of creating those that it names."""
+    """aiokafka's connections, without its habits of asking for all topics, of creating those that it names, and of
+    keeping to itself why a connection failed.
+    """
+
+    def __init__(self, bootstrap: str, options: dict[str, Any]) -> None:
+        super().__init__(bootstrap_servers=bootstrap, **options)
+        self._options = options
+
+    async def bootstrap(self) -> None:
+        """Learn of the brokers from the first address that answers; raises the last one's error where none does."""
+        failure: Exception | None = None
+        for host, port, _ in self.hosts:
+            try:
+                connection = await create_conn(host, port, **self._options)
+                try:
+                    self.know_brokers(await connection.send(protocol.metadata([])))
+                finally:
+                    connection.close()
+                if not self.cluster.brokers():
+                    raise kafka_errors.NodeNotReadyError("it is still starting")
+            except _TRANSPORT as error:
+                if not is_retriable(error):
+                    raise
+                _CHATTER.info("no answer from %s:%s: %s", host, port, _reason(error))
+                failure = error
+            else:
+                self._sync_task = asyncio.create_task(self._md_synchronizer())
+                return
+        raise failure or kafka_errors.NodeNotReadyError("no address was given")
+
+    async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        key = (node_id, group)
+        if self._is_connected(key):
+            return self._conns[key]
+        async with self._get_conn_lock:
+            if self._is_connected(key):  # by now
+                return self._conns[key]
+            broker = self.cluster.broker_metadata(node_id)
+            if broker is None:
+                raise kafka_errors.StaleMetadata(f"broker {node_id} is not known any more")
+            try:
+                self._conns[key] = await create_conn(
+                    broker.host, broker.port, on_close=self._on_connection_closed, **self._options
+                )
+            except Exception as error:
+                _CHATTER.warning("no answer from broker %s: %s", node_id, _reason(error))
+                self.force_metadata_update()  # it may have moved
+                raise
+            return self._conns[key]
+
+    def _is_connected(self, key: tuple[Any, Any]) -> bool:
+        connection = self._conns.get(key)
+        return connection is not None and bool(connection.connected())
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
         nodes = [broker.nodeId for broker in self.cluster.brokers()]
-        if ("bootstrap", ConnectionGroup.DEFAULT) in self._conns:
-            nodes.append("bootstrap")
         random.shuffle(nodes)
         for node in nodes:
-            connection = await self._get_conn(node)
-            if connection is None:
-                continue
             try:
+                connection = await self._get_conn(node)
                 answer = await connection.send(protocol.metadata([]))
-            except (*_TRANSPORT, *_ALSO_TRANSPORT):
-                continue
+            except (OSError, kafka_errors.KafkaError):
+                continue  # whoever sends to this broker next hears the reason
             self.know_brokers(answer)
             return True
         return False
@@ -130,14 +193,16 @@ def _connections(settings: KafkaSettings) -> _Connections:
                 hint="Check the ssl.* properties: paths, PEM format, password.",
             ) from None
     return _Connections(
-        bootstrap_servers=settings.bootstrap,
-        client_id=settings.client_id,
-        request_timeout_ms=settings.request_timeout_ms,
-        security_protocol=settings.security_protocol,
-        ssl_context=ssl_context,
-        sasl_mechanism=settings.sasl_mechanism or "PLAIN",
-        sasl_plain_username=settings.sasl_username,
-        sasl_plain_password=settings.sasl_password.get_secret_value() if settings.sasl_password else None,
+        settings.bootstrap,
+        {
+            "client_id": settings.client_id,
+            "request_timeout_ms": settings.request_timeout_ms,
+            "security_protocol": settings.security_protocol,
+            "ssl_context": ssl_context,
+            "sasl_mechanism": settings.sasl_mechanism or "PLAIN",
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
+        },
     )
 
 
@@ -155,17 +220,13 @@ class Client:
     async def __aenter__(self) -> Self:
         try:
             await self._connections.bootstrap()
-        except kafka_errors.KafkaConnectionError:
+        except (OSError, kafka_errors.KafkaError) as error:
             await self.close()
+            if not is_retriable(error):
+                raise _translated(error, f"connecting to {self.settings.bootstrap}") from None
             raise KafkaUnavailable(
-                f"no broker answers at {self.settings.bootstrap}",
+                f"no broker answers at {self.settings.bootstrap}: {_reason(error)}",
                 hint="Check the address (-b HOST:PORT), the network, and security.protocol; then run again.",
-            ) from None
-        except kafka_errors.KafkaError as error:
-            await self.close()
-            raise Denied(
-                f"the cluster at {self.settings.bootstrap} refused the connection: {error}",
-                hint="Check user, password and sasl.mechanism in the client properties.",
             ) from None
         return self
 
@@ -182,6 +243,20 @@ class Client:
 
         return await self.persist(lambda: self._look_up(name), f"describing topic {name}")
 
+    async def confirm(self, target: Partition) -> None:
+        """Ask the partition's leader whether the topic is still the one that `target` means; JobConflict if not.
+
+        A topic made again by the same name takes records like the one before. Ids are used once: while this one is
+        found, everything acknowledged until now lies in the same topic. Only the leader knows for certain.
+        """
+
+        async def ask() -> None:
+            if (target.topic, target.partition) not in self._leaders:
+                await self._check_topic(target)
+            await self._check_topic(target)  # asks the leader, which is known now
+
+        await self.persist(ask, f"describing topic {target.topic}")
+
     async def ask_leader(self, target: Partition, request: Any) -> Any:
         """Send to the partition's leader, once. Raises BrokerError or a transport error; `persist` repeats."""
         key = (target.topic, target.partition)
@@ -195,7 +270,7 @@ class Client:
             answer = await self._send(
                 self._any_node(), FindCoordinatorRequest(transactional_id, _TRANSACTION_COORDINATOR)
             )
-            check(answer.error_code, f"finding the coordinator of {transactional_id}")
+            check(answer.error_code, f"finding the coordinator of {transactional_id}", needs="Describe")
             self._coordinators[transactional_id] = answer.coordinator_id
             await self._connections.force_metadata_update()
         return await self._send(self._coordinators[transactional_id], request)
@@ -221,7 +296,7 @@ class Client:
                     raise _translated(error, what) from error
                 if boottime_s() + pause_s > end_s:
                     raise KafkaUnavailable(
-                        f"{what}: no success within {deadline_s or self.deadline_s:.0f} s, the last answer: {error!r}",
+                        f"{what}: no success within {deadline_s or self.deadline_s:.0f} s, at last: {_reason(error)}",
                         hint="See whether the brokers are up, then run the same command again.",
                     ) from None
             self.forget_routes()
@@ -233,24 +308,24 @@ class Client:
         self._leaders.clear()
         self._coordinators.clear()
 
-    async def _look_up(self, name: str) -> TopicView | None:
-        answer = await self._send(self._any_node(), protocol.metadata([name]))
+    async def _look_up(self, name: str, node: int | None = None) -> TopicView | None:
+        answer = await self._send(self._any_node() if node is None else node, protocol.metadata([name]))
         self._connections.know_brokers(answer)
         code, _, topic_id, _, partitions, *_ = answer.topics[0]
         if code == UNKNOWN_TOPIC:
             return None
-        check(code, f"describing topic {name}")
+        check(code, f"describing topic {name}", needs="Describe")
         leaders = {partition: leader for _, partition, leader, *_ in partitions}
         self._leaders.update({(name, partition): leader for partition, leader in leaders.items() if leader >= 0})
         return TopicView(answer.cluster_id or "", topic_id, leaders, min((len(p[4]) for p in partitions), default=0))
 
     async def _check_topic(self, target: Partition) -> None:
         """Find the partition's leader; refuse when the topic is gone or another of the same name stands there."""
-        view = await self._look_up(target.topic)
+        view = await self._look_up(target.topic, self._leaders.get((target.topic, target.partition)))
         if view is None:
             # A broker that was just started may not know the topic yet: gone is what stays away.
             self._missing_since_s = self._missing_since_s or boottime_s()
-            if boottime_s() - self._missing_since_s < _GONE_AFTER_S:
+            if boottime_s() - self._missing_since_s < GONE_AFTER_S:
                 raise BrokerError(UNKNOWN_TOPIC, f"topic {target.topic}")
             raise JobConflict(
                 f"topic {target.topic} was deleted while this job was writing to it", hint=_RESET.format(target.topic)
@@ -280,16 +355,33 @@ def is_retriable(error: Exception) -> bool:
     """True for faults of transport, and for answers that a leader change or a pause cures."""
     if isinstance(error, BrokerError):
         return error.retriable
-    return isinstance(error, (*_TRANSPORT, *_ALSO_TRANSPORT))
+    if isinstance(error, ssl.SSLCertVerificationError) or _has_no_more_files(error):
+        return False
+    return isinstance(error, _TRANSPORT)
 
 
 def _translated(error: Exception, what: str) -> Exception:
-    if isinstance(error, kafka_errors.IncompatibleBrokerVersion):
-        return ConfigError(
-            f"{what}: {error}", hint="csv2kafka needs Apache Kafka 3.4 or later (or a service that runs its broker)."
-        )
+    """What cannot be cured by asking again, as an error for the operator; a bug as it is."""
+    told = f"{what}: {_reason(error)}"
     if isinstance(error, BrokerError):
         return ConfigError(str(error), hint="The cluster refused this for good: the brokers' logs say why.")
+    if isinstance(error, kafka_errors.IncompatibleBrokerVersion):
+        return ConfigError(told, hint="csv2kafka needs Apache Kafka 3.4 or later (or a service that runs its broker).")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(
+            told, hint="Give the certificate of the authority that signed the broker's as ssl.truststore.location."
+        )
+    if _has_no_more_files(error):
+        return Retryable(told, hint="Raise the limit of open files (ulimit -n), then run the same command again.")
     if isinstance(error, kafka_errors.KafkaError):
-        return Denied(f"{what}: {error}", hint="Check user, password and sasl.mechanism in the client properties.")
+        return Denied(told, hint="Check user, password and sasl.mechanism in the client properties.")
     return error
+
+
+def _has_no_more_files(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, also where an exception says nothing but its name."""
+    return str(error) or type(error).__name__

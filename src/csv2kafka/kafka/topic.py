@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
-from csv2kafka.errors import TopicError
+from csv2kafka.clock import boottime_s
+from csv2kafka.errors import JobConflict, TopicError
 from csv2kafka.kafka import protocol
-from csv2kafka.kafka.client import UNKNOWN_TOPIC, BrokerError, Client, Partition, TopicView, check
+from csv2kafka.kafka.client import GONE_AFTER_S, UNKNOWN_TOPIC, BrokerError, Client, Partition, TopicView, check
 
 _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
@@ -26,12 +28,16 @@ class Target:
     max_message_bytes: int
 
 
-async def prepare(client: Client, name: str, partition: int | None, *, create: bool) -> Target:
+async def prepare(client: Client, name: str, partition: int | None, *, create: bool, has_begun: bool = False) -> Target:
     """Find (or create) the topic, choose the partition, check the settings.
 
+    has_begun: the job has written to the topic before, so that one made anew would be another.
     Raises TopicError: missing and not to be created, several partitions and none chosen, no such partition, compacted.
+    Raises JobConflict: a job that has begun, and its topic is gone.
     """
     view = await client.topic(name)
+    if view is None and has_begun:
+        view = await _find_again(client, name)
     if view is None:
         if not create:
             raise TopicError(
@@ -67,6 +73,20 @@ def _choose(name: str, view: TopicView, partition: int | None) -> int:
     return partition
 
 
+async def _find_again(client: Client, name: str) -> TopicView:
+    """A broker that was just started may not know the topic yet: gone is what stays away."""
+    end_s = boottime_s() + GONE_AFTER_S
+    while boottime_s() < end_s:
+        await asyncio.sleep(0.5)
+        view = await client.topic(name)
+        if view is not None:
+            return view
+    raise JobConflict(
+        f"topic {name}, into which this job began to load, is not there any more",
+        hint="The rows sent so far went with it. To load the file from row 1: csv2kafka reset JOB, then run again.",
+    )
+
+
 async def _create(client: Client, name: str) -> TopicView:
     what = f"creating topic {name}"
 
@@ -77,7 +97,7 @@ async def _create(client: Client, name: str) -> TopicView:
             return
         if message and code not in (0, 29, 31):
             raise TopicError(f"{what}: {message}", hint="Create it by hand, or choose another name.")
-        check(code, what)
+        check(code, what, needs="Create")
 
     async def appeared() -> TopicView:
         view = await client.topic(name)
@@ -98,7 +118,7 @@ async def _settings(client: Client, name: str) -> dict[str, str]:
     async def ask() -> dict[str, str]:
         answer = await client.ask_any(DescribeConfigsRequest([(_TOPIC_RESOURCE, name, wanted)]))
         code, _, _, _, entries = answer.resources[0]
-        check(code, what)
+        check(code, what, needs="DescribeConfigs")
         return {entry[0]: entry[1] for entry in entries}
 
     return await client.persist(ask, what)
