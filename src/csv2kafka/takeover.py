@@ -66,10 +66,9 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     log = _log_of(checkpoint)
     producer = await _new_producer(job, log, is_first=found is None)
     failpoints.reach("epoch_started")
-    # The newest last: reconciling expects batches of later ids behind those of earlier ones.
-    known = tuple(producer_id for producer_id in log.producer_ids if producer_id != producer.producer_id)
-    log = replace(log, producer_ids=(*known, producer.producer_id))
-    checkpoint = replace(checkpoint, log=log)
+    if producer.producer_id not in log.producer_ids:
+        log = replace(log, producer_ids=(*log.producer_ids, producer.producer_id))
+        checkpoint = replace(checkpoint, log=log)
     # Before anything of this epoch can be in the log, its producer id must be among those that are read back.
     await job.keeper.save(checkpoint)
     failpoints.reach("epoch_saved")

@@ -42,6 +42,7 @@ class ScriptedClient:
         self._step_s = step_s
         self.sent: list[bytes] = []
         self.throttle_ms = 0
+        self.log_start_offset = 0
 
     async def ask_leader(self, _: Partition, request: Any) -> Any:
         await asyncio.sleep(0)
@@ -51,7 +52,9 @@ class ScriptedClient:
         if isinstance(answer, Exception):
             raise answer
         code, base_offset = answer
-        return SimpleNamespace(throttle_time_ms=self.throttle_ms, topics=[("t", [(0, code, base_offset, -1, 0)])])
+        return SimpleNamespace(
+            throttle_time_ms=self.throttle_ms, topics=[("t", [(0, code, base_offset, -1, self.log_start_offset)])]
+        )
 
     async def persist(self, ask: Callable[[], Awaitable[int]], _: str) -> int:
         while True:
@@ -125,6 +128,23 @@ def test_other_writers_between_the_batches_are_no_failure() -> None:
     outcomes, _, sender = run([(0, 4), (0, 20)], 2)
     assert outcomes == [4, 20]
     assert sender.next_offset == 30
+    assert sender.foreign_records == 3 + 6
+
+
+def test_what_was_acknowledged_must_still_be_there() -> None:
+    """The first batch finds its marker (offset 0) in the log, the second finds that even the first batch is gone."""
+
+    async def main() -> list[int | BaseException]:
+        client = ScriptedClient([(0, 1), (0, 11)], Clock())
+        sender = Sender(client, footing(), clock_s=Clock())  # type: ignore[arg-type]
+        first = await sender.send(batch(0))
+        client.log_start_offset = 11
+        return [first, *await asyncio.gather(sender.send(batch(1)), return_exceptions=True)]
+
+    first, second = asyncio.run(main())
+    assert first == 1
+    assert isinstance(second, JobConflict)
+    assert "purged" in second.message
 
 
 def test_old_bytes_are_not_sent_again() -> None:

@@ -69,6 +69,12 @@ def known_producer(log: LogPosition, producer: ProducerEpoch, *, accept_new: boo
             hint="Make sure that no earlier instance of this job is alive (paused, too), "
             "then run again with --accept-new-producer-id.",
         )
+    if producer.producer_id in log.producer_ids[:-1]:
+        raise JobConflict(
+            f"this job went on without a fence (producer id {log.producer_ids[-1]}) since it last had one "
+            f"({producer.producer_id})",
+            hint="Finish it as it is: --delivery lease-only.",
+        )
     if producer.epoch >= EPOCH_LIMIT:
         raise ConfigError(
             f"producer epoch {producer.epoch} is near the end of its range",
