@@ -237,12 +237,12 @@ def without_range() -> Fault:
     return Fault("without_range", play)
 
 
-def during(action: Callable[[], object]) -> Fault:
-    """Let the world change (in a thread) between the request's arrival and its being passed on."""
+def during(action: Callable[[], object], then: Fault | None = None) -> Fault:
+    """Let the world change (in a thread) between the request's arrival and its being passed on, or another fault."""
 
     async def play(exchange: Exchange) -> None:
         await asyncio.to_thread(action)
-        await exchange.pass_on()
+        await (then.play if then else Exchange.pass_on)(exchange)
 
     return Fault("during", play)
 
