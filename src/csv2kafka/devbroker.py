@@ -1,6 +1,6 @@
-"""A real Apache Kafka on this machine, for demo, tests and benchmarks: one node, KRaft, 127.0.0.1.
+"""A real Apache Kafka on this machine, for demo, tests and benchmarks: KRaft, 127.0.0.1, one node or one of several.
 
-It starts, stops and breaks a broker process. Nothing of the loader may live here, nor any Kafka client.
+It starts, stops and breaks a node's process. Nothing of the loader may live here, nor any Kafka client.
 POSIX only; that the broker dies with its parent is certain on Linux, elsewhere it needs a regular exit.
 """
 
@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
@@ -56,12 +57,26 @@ rootLogger.appenderRef.console.ref = console
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node's place in a cluster: Kafka's `node.id`, `process.roles`, and `controller.quorum.voters` (its own
+    controller alone unless given).
+    """
+
+    cluster_id: str
+    node_id: int = 1
+    roles: str = "broker,controller"
+    voters: str | None = None
+
+
 class Broker:
     """One running broker. `bootstrap` is its address; it is ready for clients once the constructor returns.
 
     port: a free one unless given; it stays the broker's own through restarts.
     data_dir: a temporary folder, removed by `close`, unless given; a used one goes on with its data.
     properties: more of Kafka's server properties, which win over the ones set here.
+    member: its place in a cluster of several nodes; a cluster of its own unless given.
+    start: False leaves the start to `start`, as nodes of one cluster wait for each other: call it from threads.
     Raises ConfigError (no Java, no jgo, port taken), Retryable (jars not to be had), KafkaUnavailable.
     """
 
@@ -74,16 +89,22 @@ class Broker:
         heap_mb: int = 768,
         version: str = KAFKA_VERSION,
         java: Path | None = None,
+        java_options: Sequence[str] = (),
+        member: Member | None = None,
+        start: bool = True,
     ) -> None:
         self.version = version
+        self._member = member or Member(new_cluster_id())
         self._java = java or find_java()
         self._jars = find_jars(f"org.apache.kafka:kafka_2.13:{version}", _LOG_BINDING)
         self._heap_mb = heap_mb
+        self._java_options = java_options
         self._reserved = [_reserve(port), _reserve(None)]
         self.port, self._controller_port = (int(held.getsockname()[1]) for held in self._reserved)
         if sys.platform != "linux":  # only there may the broker listen beside a socket that keeps the port
             self._release_ports()
         self.bootstrap = f"{HOST}:{self.port}"
+        self.voters = self._member.voters or f"{self._member.node_id}@{HOST}:{self._controller_port}"
         self._is_temporary = data_dir is None
         self._folder = contextlib.ExitStack()
         self.data_dir = data_dir.absolute() if data_dir else self._folder.enter_context(temporary_folder())
@@ -93,11 +114,12 @@ class Broker:
         self._exited = threading.Event()
         self._exited.set()
         atexit.register(self.close)
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
+        if start:
+            try:
+                self.start()
+            except BaseException:
+                self.close()
+                raise
 
     def _server_properties(self) -> dict[str, str]:
         internal_topics = {
@@ -105,14 +127,18 @@ class Broker:
             for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
             for name in ("replication.factor", "num.partitions")
         }
+        listeners = {
+            "broker": f"PLAINTEXT://{HOST}:{self.port}",
+            "controller": f"CONTROLLER://{HOST}:{self._controller_port}",
+        }
         return internal_topics | {
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.min.isr": "1",
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
+            "process.roles": self._member.roles,
+            "node.id": str(self._member.node_id),
+            "controller.quorum.voters": self.voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
+            "listeners": ",".join(listeners[role] for role in self._member.roles.split(",")),
             "log.dirs": str(self.data_dir / "log"),
             "group.initial.rebalance.delay.ms": "0",
             # After a crash the controller refuses the broker until its old session has run out: 9 s by default.
@@ -130,14 +156,39 @@ class Broker:
     def is_running(self) -> bool:
         return not self._exited.is_set()
 
+    def start(self, patience_s: float = 90) -> None:
+        """Start the process; returns when it serves. For nodes that do not run: new ones, killed ones."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        settings = self.data_dir / "server.properties"
+        settings.write_text("".join(f"{key}={value}\n" for key, value in self._properties.items()))
+        (self.data_dir / "log4j2.properties").write_text(_LOG4J)
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self._format(settings)
+        java = self._java_command("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *self._java_options)
+        command = [*java, "kafka.Kafka", str(settings)]
+        started = threading.Event()
+        self._exited.clear()
+        threading.Thread(target=self._own, args=(command, started), daemon=True).start()
+        started.wait()
+        deadline = time.monotonic() + patience_s
+        while not self._is_serving():
+            if self._exited.wait(0.02):
+                self.fail("stopped while it was starting")
+            if time.monotonic() > deadline:
+                self.fail(f"did not answer within {patience_s:.0f} s")
+
     def kill(self) -> None:
         """SIGKILL, as a crash does it; returns when the process is gone. The data stays."""
         self._end(signal.SIGKILL)
 
+    def stop(self) -> None:
+        """SIGTERM, as an operator stops it; returns when the process is gone. The data stays."""
+        self._end(signal.SIGTERM)
+
     def restart(self) -> None:
         """Start again with the same data and port, after a regular stop if it still runs."""
-        self._end(signal.SIGTERM)
-        self._start()
+        self.stop()
+        self.start()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, nothing answers. Returns when every thread stands still."""
@@ -179,26 +230,6 @@ class Broker:
             os.kill(self.pid, signal.SIGKILL)
             self._exited.wait()
 
-    def _start(self, patience_s: float = 90) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        settings = self.data_dir / "server.properties"
-        settings.write_text("".join(f"{key}={value}\n" for key, value in self._properties.items()))
-        (self.data_dir / "log4j2.properties").write_text(_LOG4J)
-        if not (self.data_dir / "log" / "meta.properties").exists():
-            self._format(settings)
-        java = self._java_command("-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
-        command = [*java, "kafka.Kafka", str(settings)]
-        started = threading.Event()
-        self._exited.clear()
-        threading.Thread(target=self._own, args=(command, started), daemon=True).start()
-        started.wait()
-        deadline = time.monotonic() + patience_s
-        while not _is_serving(self.port):
-            if self._exited.wait(0.02):
-                self.fail("stopped while it was starting")
-            if time.monotonic() > deadline:
-                self.fail(f"did not answer within {patience_s:.0f} s")
-
     def _own(self, command: list[str], started: threading.Event) -> None:
         """Start the process and wait for its end, in one thread: to the kernel the thread that started a process,
         not the program, is the parent with which it shall die.
@@ -219,11 +250,15 @@ class Broker:
             self._exited.set()
             started.set()
 
+    def _is_serving(self) -> bool:
+        if "broker" not in self._member.roles:
+            return _is_listening(self._controller_port)
+        return self._member.node_id in _brokers_known_at(self.port)
+
     def _format(self, settings: Path) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = [*self._java_command("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool"]
         # "=", because a random id may begin with a dash
-        arguments = ["format", f"--cluster-id={cluster_id}", "-c", str(settings)]
+        arguments = ["format", f"--cluster-id={self._member.cluster_id}", "-c", str(settings)]
         with self.log_path.open("ab") as log:
             subprocess.run([*tool, *arguments], stdout=log, stderr=subprocess.STDOUT, check=False)  # noqa: S603
         if not (self.data_dir / "log" / "meta.properties").exists():
@@ -314,21 +349,41 @@ def _reserve(port: int | None) -> socket.socket:
     return held
 
 
-def _is_serving(port: int) -> bool:
-    """Whether the broker answers a Metadata request (version 1, no topics) with itself in its list of brokers.
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
-    A port that accepts connections, or an ApiVersions answer, may come before the controller lets it work.
+
+def _is_listening(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _brokers_known_at(port: int) -> set[int]:
+    """The node ids in the answer to a Metadata request (version 1, no topics); none where nobody answers.
+
+    A broker works once it is in its own list: a port that accepts connections, or an ApiVersions answer, may come
+    before the controller lets it.
     """
-    correlation_id = 7
-    request = struct.pack(">hhih", 3, 1, correlation_id, 0) + struct.pack(">i", 0)
+    request = struct.pack(">hhih", 3, 1, 7, 0) + struct.pack(">i", 0)
     try:
         with socket.create_connection((HOST, port), timeout=2) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
-            with connection.makefile("rb") as answer:
-                head = answer.read(12)
-    except OSError:
-        return False
-    if len(head) < 12:
-        return False
-    answered_id, brokers = struct.unpack(">ii", head[4:])
-    return bool(answered_id == correlation_id and brokers > 0)
+            with connection.makefile("rb") as stream:
+                answer = stream.read(struct.unpack(">i", stream.read(4))[0])
+        return set(_broker_ids(answer))
+    except (OSError, struct.error):  # struct.error: hung up on the way
+        return set()
+
+
+def _broker_ids(answer: bytes) -> Iterator[int]:
+    _, count = struct.unpack_from(">ii", answer)
+    at = 8
+    for _ in range(count):
+        node_id, host_bytes = struct.unpack_from(">ih", answer, at)
+        at += 6 + host_bytes + 4  # the port
+        (rack_bytes,) = struct.unpack_from(">h", answer, at)  # -1: no rack
+        at += 2 + max(rack_bytes, 0)
+        yield node_id

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from csv2kafka.devbroker import Broker, temporary_folder
+from csv2kafka.devbroker import Broker, Member, new_cluster_id, temporary_folder
 from csv2kafka.errors import ConfigError, KafkaUnavailable
 from csv2kafka.javaenv import find_java
 from tests.support.admin import create_topic
@@ -89,6 +90,22 @@ def test_kill_and_restart_keep_port_identity_and_data() -> None:
         assert (broker.bootstrap, cluster_id(broker)) == before[1:]
         data_dir = broker.data_dir
     assert not data_dir.exists()
+
+
+def test_nodes_of_one_cluster_are_started_from_threads_and_stopped() -> None:
+    cluster_id_given = new_cluster_id()
+    with (
+        Broker(member=Member(cluster_id_given, 100, "controller"), heap_mb=256, start=False) as controller,
+        Broker(member=Member(cluster_id_given, 7, "broker", controller.voters), heap_mb=256, start=False) as broker,
+    ):
+        assert not broker.is_running
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(Broker.start, (broker, controller)))
+        described = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0}).list_topics(timeout=30)
+        assert (described.cluster_id, list(described.brokers)) == (cluster_id_given, [7])
+        broker.stop()
+        assert not broker.is_running
+        assert controller.is_running
 
 
 def test_a_paused_broker_answers_after_it_is_resumed() -> None:
