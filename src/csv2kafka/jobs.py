@@ -151,7 +151,13 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
         _LOG.warning(_WEAKER_PROMISE)
     patience_s = settings.kafka.delivery_timeout_s
     async with Keeper(run.store, found, patience_s=patience_s) as keeper, Client(settings.kafka) as client:
-        target = await topic.prepare(client, settings.topic, settings.partition, create=settings.create_topic)
+        target = await topic.prepare(
+            client,
+            settings.topic,
+            settings.partition,
+            create=settings.create_topic,
+            has_begun=found is not None and found.log is not None,
+        )
         codec = recordbatch.CODECS[settings.compression]
         job = Job(
             run.job_id,

@@ -35,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 MAX_RECOVERIES = 20  # of one run
 _MAX_IN_VAIN = 6  # in a row, none of which got a row acknowledged: about a minute
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0  # before a take-over; doubled after each in vain
+_LOOK_EVERY_S = 10.0  # whether the topic is still the same
 _BLOCKS_AHEAD = 3  # encoded or being encoded, waiting for their turn
 _ENCODERS = max(1, min(4, os.cpu_count() or 1))
 _DRAIN_S = 6.0  # after a stop: how long acknowledgements are waited for, within the 10 s that a stop may take
@@ -137,7 +138,11 @@ class Pipeline:
         while True:
             rows = self.checkpoint.last_line if self.checkpoint else 0
             try:
-                return await self._one_epoch()
+                finished = await self._one_epoch()
+                if finished:
+                    # A topic deleted and made again under a run takes its batches, too, and nothing looks wrong.
+                    await self._job.client.confirm(self._job.target.partition)
+                return finished
             except EpochUsedUp as error:
                 _LOG.info("taking the partition over again: %s", error)
                 in_vain = 0
@@ -165,7 +170,8 @@ class Pipeline:
             self.progress.bytes_before = standing.checkpoint.byte_offset or 0
         sender = self._sender_factory(self._job.client, standing.footing)
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(part) for part in (self._pump(sender, standing.checkpoint), self._tick(sender))
+            asyncio.create_task(part)
+            for part in (self._pump(sender, standing.checkpoint), self._tick(sender), self._watch_topic())
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -275,6 +281,11 @@ class Pipeline:
         if self.checkpoint is not None:
             self.checkpoint = replace(self.checkpoint, status=status)
             await self._keeper.save(self.checkpoint)
+
+    async def _watch_topic(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self._job.client.confirm(self._job.target.partition)
 
     async def _tick(self, sender: Sender) -> None:
         while True:

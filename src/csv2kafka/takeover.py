@@ -112,6 +112,8 @@ async def _new_producer(job: Job, log: LogPosition, *, is_first: bool) -> fence.
             )
         return await fence.unfenced_producer(job.client)
     producer = await fence.new_epoch(job.client, _transactional_id(job))
+    if producer.epoch >= guards.EPOCH_LIMIT and job.accept_new_producer_id:
+        producer = await fence.new_producer_id(job.client, _transactional_id(job), producer)
     guards.known_producer(log, producer, accept_new=job.accept_new_producer_id)
     if is_first:
         await _refuse_lost_checkpoint(job, producer)

@@ -64,6 +64,13 @@ def test_other_producers_are_counted_but_not_as_rows() -> None:
     assert (own.rows, own.foreign_records) == (0, 6)
 
 
+def test_a_marker_repeated_behind_rows_does_not_begin_the_sequence_again() -> None:
+    chain = [marker(OURS, 3), data(OURS, 3, 0, 10), marker(OURS, 3), data(OURS, 3, 10, 5)]
+    assert reconcile(chain, (OURS,), OwnMark(OURS, 2, -1)).rows == 15
+    ends_with_one = reconcile([*chain, marker(OURS, 3)], (OURS,), OwnMark(OURS, 2, -1))
+    assert ends_with_one.last == OwnMark(OURS, 3, 14)
+
+
 @pytest.mark.parametrize(
     ("chain", "reason"),
     [

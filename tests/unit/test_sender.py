@@ -56,6 +56,9 @@ class ScriptedClient:
             throttle_time_ms=self.throttle_ms, topics=[("t", [(0, code, base_offset, -1, self.log_start_offset)])]
         )
 
+    async def confirm(self, _: Partition) -> None:
+        pass
+
     async def persist(self, ask: Callable[[], Awaitable[int]], _: str) -> int:
         while True:
             try:

@@ -45,13 +45,21 @@ async def new_epoch(client: Client, txn_id: str) -> ProducerEpoch:
     return await client.persist(ask, what)
 
 
+async def new_producer_id(client: Client, txn_id: str, old: ProducerEpoch) -> ProducerEpoch:
+    """Use up the rest of `old`'s epochs (some hundreds): then Kafka gives the transactional id a new producer id."""
+    producer = old
+    while producer.producer_id == old.producer_id:
+        producer = await new_epoch(client, txn_id)
+    return producer
+
+
 async def unfenced_producer(client: Client) -> ProducerEpoch:
     """A producer id that nobody else has and no transactional id stands for: it shuts out nobody."""
     what = "starting an idempotent producer"
 
     async def ask() -> ProducerEpoch:
         answer = await client.ask_any(InitProducerIdRequest(None, _TRANSACTION_TIMEOUT_MS))
-        check(answer.error_code, what)
+        check(answer.error_code, what, needs="IdempotentWrite")
         return ProducerEpoch(answer.producer_id, answer.producer_epoch)
 
     return await client.persist(ask, what)
@@ -92,7 +100,7 @@ async def remembers(client: Client, producer_id: int, target: Partition) -> bool
     async def ask() -> bool:
         answer = await client.ask_leader(target, protocol.describe_producers(target.topic, target.partition))
         _, code, _, producers, _ = answer.topics[0][1][0]
-        check(code, what)
+        check(code, what, needs="Read")
         return any(producer[0] == producer_id for producer in producers)
 
     return await client.persist(ask, what)

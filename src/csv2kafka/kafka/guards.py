@@ -78,7 +78,8 @@ def known_producer(log: LogPosition, producer: ProducerEpoch, *, accept_new: boo
     if producer.epoch >= EPOCH_LIMIT:
         raise ConfigError(
             f"producer epoch {producer.epoch} is near the end of its range",
-            hint="This job was started too often. Finish it under a new --job-id, or reset it: csv2kafka reset JOB.",
+            hint="This job was started too often. Make sure that no other instance of it is alive (paused, too), "
+            "then run again with --accept-new-producer-id.",
         )
 
 

@@ -108,6 +108,7 @@ class Sender:
             try:
                 base_offset = await self._send_until_acknowledged(payload)
                 if base_offset < self._next_offset:
+                    await self._client.confirm(self._footing.target)
                     raise JobConflict(
                         f"the broker acknowledged offset {base_offset} of {self._footing.target}, "
                         f"but {self._next_offset} or more was to come: acknowledged records were lost",

@@ -37,7 +37,7 @@ class OwnRows:
     rows: int
     last: OwnMark | None
     last_batch: BatchHeader | None
-    next_offset: int | None  # behind the newest batch or marker of ours, None where there is none
+    next_offset: int | None  # behind what `last` names, None where that lies before
     foreign_records: int
 
 
@@ -59,7 +59,7 @@ async def log_range(client: Client, target: Partition) -> tuple[int, int]:
         request = OffsetRequest(-1, _READ_UNCOMMITTED, [(target.topic, [(target.partition, which)])])
         answer = await client.ask_leader(target, request)
         _, code, *_, offset = answer.topics[0][1][0]
-        check(code, what)
+        check(code, what, needs="Describe")
         return int(offset)
 
     return await client.persist(lambda: ask(_EARLIEST), what), await client.persist(lambda: ask(_LATEST), what)
@@ -161,15 +161,17 @@ def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own
         if header.producer_id not in own_ids:
             foreign += 0 if header.is_control else header.rows
             continue
-        next_offset = header.next_offset
         if mark and _rank(own_ids, header.producer_id, header.producer_epoch) < _rank(
             own_ids, mark.producer_id, mark.producer_epoch
         ):
             raise _broken(header, f"epoch {header.producer_epoch} comes after epoch {mark.producer_epoch}")
-        if header.is_control:
-            mark = OwnMark(header.producer_id, header.producer_epoch, -1)
-            continue
         same = mark and (mark.producer_id, mark.producer_epoch) == (header.producer_id, header.producer_epoch)
+        if header.is_control:
+            # One of the same epoch again is a coordinator's that had not noted the first; sequences go on behind it.
+            if not same:
+                mark = OwnMark(header.producer_id, header.producer_epoch, -1)
+                next_offset = header.next_offset
+            continue
         expected = (mark.last_sequence + 1) & _MAX_SEQUENCE if mark and same else 0
         if header.base_sequence != expected:
             raise _broken(header, f"its first sequence is {header.base_sequence}, {expected} was to come")
@@ -177,6 +179,7 @@ def reconcile(headers: Iterable[BatchHeader], own_ids: tuple[int, ...], last_own
             raise _broken(header, f"only {header.rows} of its {header.last_offset_delta + 1} records are left")
         rows += header.rows
         last_batch = header
+        next_offset = header.next_offset
         mark = OwnMark(header.producer_id, header.producer_epoch, header.last_sequence)
     return OwnRows(rows, mark, last_batch, next_offset, foreign)
 
@@ -207,5 +210,5 @@ async def _fetch(client: Client, target: Partition, offset: int, what: str) -> b
             hint="What was written since the checkpoint cannot be proven. To load the file from row 1 again: "
             "csv2kafka reset JOB, then run again.",
         )
-    check(code, what)
+    check(code, what, needs="Read")
     return data or b""
