@@ -33,8 +33,8 @@ from csv2kafka.takeover import Job, take_over
 _LOG = logging.getLogger(__name__)
 
 MAX_RECOVERIES = 20  # of one run
-_MAX_IN_VAIN = 6  # in a row, none of which got a row acknowledged: about a minute
-_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0  # before a take-over; doubled after each in vain
+MAX_IN_VAIN = 6  # in a row, none of which got a row acknowledged: about a minute
+_LONGEST_PAUSE_S = 30.0
 _LOOK_EVERY_S = 10.0  # whether the topic is still the same
 _BLOCKS_AHEAD = 3  # encoded or being encoded, waiting for their turn
 _ENCODERS = max(1, min(4, os.cpu_count() or 1))
@@ -152,10 +152,10 @@ class Pipeline:
                 moved = self.checkpoint is not None and self.checkpoint.last_line > rows
                 in_vain = 0 if moved else in_vain + 1
                 self.progress.recoveries += 1
-                if self.progress.recoveries > MAX_RECOVERIES or in_vain > _MAX_IN_VAIN:
+                if self.progress.recoveries > MAX_RECOVERIES or in_vain > MAX_IN_VAIN:
                     raise
                 _LOG.warning("taking the partition over again: %s", error)
-            await asyncio.sleep(min(_PAUSE_S * 2**in_vain, _LONGEST_PAUSE_S))
+            await asyncio.sleep(pause_before_takeover_s(in_vain))
 
     async def _one_epoch(self) -> bool:
         """Take over, then send until the end, a stop, or a failure that only another take-over can cure."""
@@ -315,6 +315,11 @@ class Pipeline:
         )
         for sink in self._sinks:
             sink.record(sample)
+
+
+def pause_before_takeover_s(in_vain: int) -> float:
+    """How long to wait after so many take-overs in a row that got no row acknowledged."""
+    return min(2.0**in_vain, _LONGEST_PAUSE_S)
 
 
 def _close(*generators: object) -> None:

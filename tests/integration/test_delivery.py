@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
-from csv2kafka import jobs, recordbatch
+from csv2kafka import jobs, pipeline, recordbatch
 from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.clock import boottime_s
 from csv2kafka.devbroker import Broker
@@ -21,7 +21,7 @@ from csv2kafka.errors import ConfigError, Fenced, JobConflict, KafkaUnavailable,
 from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
-from csv2kafka.kafka.sender import Footing, Sender
+from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
 from csv2kafka.model import Batch, LogPosition, Position
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import Source, open_source
@@ -332,3 +332,31 @@ def test_an_exhausted_epoch_is_refused() -> None:
     with pytest.raises(JobConflict, match="new producer id"):
         guards.known_producer(log, fence.ProducerEpoch(8, 0), accept_new=False)
     guards.known_producer(log, fence.ProducerEpoch(8, 0), accept_new=True)
+
+
+def test_failures_that_no_take_over_cures_end_with_try_again(
+    small: tuple[Load, list[bytes]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load, values = small
+    monkeypatch.setattr(pipeline, "pause_before_takeover_s", lambda _: 0.0)
+
+    class RefusedSender(Sender):
+        def can_send(self, batch: Batch) -> bool:
+            if batch.start.row > ROWS / 2:
+                raise TakeOverAgain("refused")
+            return super().can_send(batch)
+
+    with pytest.raises(TakeOverAgain) as given_up:
+        load.run(jobs.Parts(store=SqliteStore(load.checkpoints), sender_factory=RefusedSender))
+    assert given_up.value.exit_code == 75
+    assert caplog.text.count("taking the partition over again: refused") == pipeline.MAX_IN_VAIN + 1
+    found = read_topic(load.bootstrap, load.topic)
+    assert found == values[: len(found)]
+    assert len(found) > ROWS / 4
+    load.run()
+    assert_exact(load, values)
+
+
+def test_each_take_over_in_vain_makes_the_next_wait_longer() -> None:
+    pauses = [pipeline.pause_before_takeover_s(in_vain) for in_vain in range(7)]
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
