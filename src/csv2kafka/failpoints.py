@@ -1,8 +1,8 @@
 """Named steps at which a run can be made to die or to stand still: for tests of what a crash there leaves behind.
 
 `CSV2KAFKA_CRASH_AT=NAME:N` kills the process (SIGKILL) when it comes to that step for the Nth time,
-`CSV2KAFKA_PAUSE_AT=NAME:N` stops it (SIGSTOP) until somebody sends SIGCONT. Without them `reach` is an empty function,
-called once a batch or less; no step lies inside a row.
+`CSV2KAFKA_PAUSE_AT=NAME:N` stops it (SIGSTOP) until somebody sends SIGCONT; commas separate several. Without them
+`reach` is an empty function, called once a batch or less; no step lies inside a row.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def _parse(variable: str, environment: Mapping[str, str]) -> list[tuple[str, int]]:
-    text = environment.get(variable)
-    if not text:
-        return []
-    step, _, number = text.partition(":")
-    if step not in STEPS or not (number.isascii() and number.isdecimal() and int(number) > 0):
-        raise UsageError(f"{variable}={text} names no step", hint=f"NAME:N with one of {', '.join(STEPS)}")
-    return [(step, int(number))]
+    wanted = []
+    for text in filter(None, environment.get(variable, "").split(",")):
+        step, _, number = text.partition(":")
+        if step not in STEPS or not (number.isascii() and number.isdecimal() and int(number) > 0):
+            raise UsageError(f"{variable}={text} names no step", hint=f"NAME:N with one of {', '.join(STEPS)}")
+        wanted.append((step, int(number)))
+    return wanted

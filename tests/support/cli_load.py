@@ -112,6 +112,14 @@ class CliLoad:
         finally:
             process.send_signal(signal.SIGCONT)
 
+    def pauses(self, *steps: str, options: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+        """Start; yields whenever the process stands still at the next of the steps (NAME:N), and then lets it go on."""
+        process = self.start(*options, env={"CSV2KAFKA_PAUSE_AT": ",".join(steps)})
+        for _ in steps:
+            self.wait_until_stopped(process)
+            yield process
+            process.send_signal(signal.SIGCONT)
+
     def wait_until_stopped(self, process: subprocess.Popen[str]) -> None:
         """Wait until the process stands still (SIGSTOP); fails with what it said when it ends instead."""
         state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

@@ -40,6 +40,13 @@ def test_the_step_acts_at_its_number_only(sent: Signals) -> None:
     assert sent == [signal.SIGSTOP, signal.SIGKILL]
 
 
+def test_several_steps_are_separated_by_commas(sent: Signals) -> None:
+    failpoints.arm({"CSV2KAFKA_PAUSE_AT": "batch_acked:2,batch_sending:1,batch_acked:3"})
+    for step in ("batch_acked", "batch_sending", "batch_acked", "batch_sending", "batch_acked", "batch_acked"):
+        failpoints.reach(step)
+    assert sent == [signal.SIGSTOP] * 3
+
+
 def test_soon_is_when_the_caller_waits(sent: Signals) -> None:
     failpoints.arm({"CSV2KAFKA_CRASH_AT": "batch_sent:1"})
 
@@ -52,7 +59,9 @@ def test_soon_is_when_the_caller_waits(sent: Signals) -> None:
     assert sent == [signal.SIGKILL]
 
 
-@pytest.mark.parametrize("wrong", ["batch_acked", "batch_acked:0", "batch_acked:x", "no_such_step:1", ":1"])
+@pytest.mark.parametrize(
+    "wrong", ["batch_acked", "batch_acked:0", "batch_acked:x", "no_such_step:1", ":1", "batch_acked:1,x"]
+)
 def test_what_names_no_step_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="names no step") as refused:
         failpoints.arm({"CSV2KAFKA_CRASH_AT": wrong})
