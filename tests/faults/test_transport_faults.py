@@ -5,6 +5,7 @@ The load reaches its broker through a proxy; the oracle does not.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import struct
@@ -13,13 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import AbortTransactionSpec
 
 from csv2kafka import jobs
 from csv2kafka.devbroker import Broker
+from csv2kafka.kafka.client import Client
+from csv2kafka.kafka.fence import transactional_id
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.model import Batch
+from csv2kafka.settings import KafkaSettings
 from tests.support.admin import create_topic
 from tests.support.cli_load import SMALL_BATCHES, CliLoad, Ended
 from tests.support.far_broker import far_broker
@@ -224,3 +229,62 @@ def test_a_marker_repeated_between_rows(load: CliLoad, broker: Broker, tmp_path:
     assert None in sequences[2:-1], "the marker does not lie between rows"
     assert_one_take_over(load.run())
     load.assert_exact()
+
+
+def test_a_late_request_opens_a_transaction_again(load: CliLoad, broker: Broker, proxy: TcpProxy) -> None:
+    """AddPartitionsToTxn comes in once more behind EndTxn: a transaction of the job's that nobody will end."""
+    load.env["CSV2KAFKA_CRASH_AT"] = "batch_acked:20"
+    with load.paused_at("epoch_saved"):
+        proxy.hold("up")
+    proxy.wait_held("up")
+    proxy.strand()
+    assert load.wait().returncode == -signal.SIGKILL
+    load.env.clear()
+    assert state_of_transaction(broker, load.topic) == "CompleteAbort"
+    proxy.release()
+    until(lambda: proxy.unheard, "an answer to the late request")
+    assert state_of_transaction(broker, load.topic) == "Ongoing"
+    assert_one_take_over(load.run())
+    load.assert_exact()
+
+
+@pytest.mark.slow
+def test_the_coordinator_ends_a_transaction_that_a_late_request_opened(load: CliLoad, broker: Broker) -> None:
+    """After a minute, by a marker of an epoch above the running loader's, whose batches are refused from then on."""
+    with load.paused_at("batch_acked", 10):
+        open_transaction(broker, load.topic)
+        until(
+            lambda: state_of_transaction(broker, load.topic) == "CompleteAbort",
+            "the transaction's time is over",
+            patience_s=120,
+            pause_s=1,
+        )
+        assert [marker.producer_epoch for marker in markers(broker, load.topic)] == [0, 1]
+    ended = load.wait()
+    assert ended.returncode == 0, ended
+    assert ended.receipt["takeovers"] == 2
+    load.assert_exact()
+
+
+def open_transaction(broker: Broker, topic: str) -> None:
+    """Send the request of the job's newest epoch that opens a transaction."""
+    marker = markers(broker, topic)[-1]
+    name = transactional_id("job", topic)
+    request = AddPartitionsToTxnRequest(name, marker.producer_id, marker.producer_epoch, [(topic, [0])])
+
+    async def send() -> None:
+        async with Client(KafkaSettings(bootstrap=broker.bootstrap)) as client:
+            answer = await client.ask_coordinator(name, request)
+            assert answer.errors == [(topic, [(0, 0)])]
+
+    asyncio.run(send())
+    assert state_of_transaction(broker, topic) == "Ongoing"
+
+
+def state_of_transaction(broker: Broker, topic: str) -> str:
+    name = transactional_id("job", topic)
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    try:
+        return str(admin.describe_transactions([name])[name].state.value)
+    finally:
+        admin.close()
