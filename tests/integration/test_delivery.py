@@ -349,7 +349,8 @@ def test_failures_that_no_take_over_cures_end_with_try_again(
     with pytest.raises(TakeOverAgain) as given_up:
         load.run(jobs.Parts(store=SqliteStore(load.checkpoints), sender_factory=RefusedSender))
     assert given_up.value.exit_code == 75
-    assert caplog.text.count("taking the partition over again: refused") == pipeline.MAX_IN_VAIN + 1
+    takeovers = caplog.text.count("taking the partition over again: refused")
+    assert pipeline.MAX_IN_VAIN < takeovers <= pipeline.MAX_IN_VAIN + 2  # the first, and one that finds its last batch
     found = read_topic(load.bootstrap, load.topic)
     assert found == values[: len(found)]
     assert len(found) > ROWS / 4
