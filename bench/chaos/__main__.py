@@ -13,7 +13,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -22,7 +23,17 @@ from bench.chaos.faults import FAULTS
 from bench.chaos.load import Load
 from bench.chaos.oracle import Violation
 from bench.chaos.plan import draw
+from bench.chaos.plants import PLANTS
 from bench.chaos.world import World, open_world
+
+
+@dataclass(frozen=True, slots=True)
+class _Campaign:
+    seed: int
+    loads: Iterable[int]
+    seconds: float
+    plant: Callable[[Load], None] | None
+    verbose: bool
 
 
 class _Totals:
@@ -41,13 +52,13 @@ class _Totals:
         )
 
 
-def _one_load(world: World, folder: Path, seed: int, number: int, deadline_s: float, totals: _Totals) -> bool:
+def _one_load(world: World, folder: Path, number: int, campaign: _Campaign, totals: _Totals) -> bool:
     """True when the load went well; otherwise says what did not, and keeps everything."""
-    plan = draw(seed, number, FAULTS, ENDINGS, LAST)
+    seed, plan = campaign.seed, draw(campaign.seed, number, FAULTS, ENDINGS, LAST)
     began_s = time.monotonic()
     load = Load(plan, world, folder / f"load-{number}", totals.tally)
     try:
-        load.run(deadline_s)
+        load.run(totals.began_s + campaign.seconds, campaign.plant)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must be seen again
         what = str(error) if isinstance(error, Violation) else traceback.format_exc()
         load.keep(what)
@@ -61,25 +72,26 @@ def _one_load(world: World, folder: Path, seed: int, number: int, deadline_s: fl
     totals.loads += 1
     totals.rows += plan.rows
     totals.kills += load.kills
-    rounds = " ".join(map(str, plan.rounds))
+    rounds = " ".join(map(str, load.played))
     seconds = time.monotonic() - began_s
     print(f"load {number}: {plan}: exact after {load.kills} kills, {seconds:.0f} s: {rounds}", flush=True)
+    if campaign.verbose:
+        print("\n".join(load.story), flush=True)
     return True
 
 
-def campaign(seed: int, numbers: Iterable[int], seconds: float) -> int:
+def run(campaign: _Campaign) -> int:
     """The exit code: 0 when all went well, 1 at the first load that did not."""
-    print(f"seed {seed}", flush=True)
+    print(f"seed {campaign.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="csv2kafka-chaos-"))
     totals = _Totals()
-    deadline_s = totals.began_s + seconds
     went_well = True
     try:
         with open_world(folder) as world:
-            for number in numbers:
-                if time.monotonic() > deadline_s:
+            for number in campaign.loads:
+                if time.monotonic() > totals.began_s + campaign.seconds:
                     break
-                went_well = _one_load(world, folder, seed, number, deadline_s, totals)
+                went_well = _one_load(world, folder, number, campaign, totals)
                 if not went_well:
                     return 1
     finally:
@@ -99,9 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="begin no more loads or rounds after that (default 120)")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="default: a new one")
     parser.add_argument("--loads", type=_range, metavar="FROM:TO", help="only these loads of the seed, whole")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell each load's story")
+    parser.add_argument("--plant", choices=PLANTS, help="put something wrong in, which must be found")
     options = parser.parse_args(arguments)
     seconds = options.seconds or (120.0 if options.loads is None else float("inf"))
-    return campaign(options.seed, count() if options.loads is None else options.loads, seconds)
+    loads = count() if options.loads is None else options.loads
+    return run(_Campaign(options.seed, loads, seconds, PLANTS.get(options.plant), options.verbose))
 
 
 if __name__ == "__main__":

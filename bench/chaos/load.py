@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class Load:
         self.excused: set[int] = set()  # exit codes, besides those that an ending names, of the round's faults
         self.story: list[str] = []
         self.kills = 0
+        self.played: list[Round] = []
         self.folder = folder
         folder.mkdir()
         self._began_s = time.monotonic()
@@ -72,24 +73,29 @@ class Load:
         if plan.source == "s3":
             world.bucket.upload_file(str(self.path), BUCKET, self.job_id)
             self._source = f"s3://{BUCKET}/{self.job_id}"
-        database = self.folder / "checkpoints.db"
-        self._checkpoint = f"sqlite:///{database}" if plan.store == "sqlite" else f"dynamodb://{TABLE}"
-        reader = (
-            sqlite_reader(database, self.job_id)
-            if plan.store == "sqlite"
-            else dynamodb_reader(world.table, self.job_id)
-        )
+        self.database = self.folder / "checkpoints.db"
+        if plan.store == "sqlite":
+            self._checkpoint, reader = f"sqlite:///{self.database}", sqlite_reader(self.database, self.job_id)
+        else:
+            self._checkpoint, reader = f"dynamodb://{TABLE}", dynamodb_reader(world.table, self.job_id)
         self._log, watchers_log = (Log(world.broker.bootstrap, self.topic) for _ in range(2))
         self.watcher = Watcher(reader, watchers_log)
         for thing in (watchers_log, self._log, self.watcher):  # closed from the last to the first
             self._things.callback(thing.close)
 
-    def run(self, deadline_s: float) -> None:
-        """Through the rounds until complete, or until the deadline (monotonic); then to the end. Raises Violation."""
+    def run(self, deadline_s: float, plant: Callable[[Load], None] | None = None) -> None:
+        """Through the rounds until complete, or until the deadline (monotonic); then to the end. Raises Violation.
+
+        plant: puts something wrong in once there is a checkpoint.
+        """
         for index, round_ in enumerate(self.plan.rounds):
             if self._is_complete or time.monotonic() > deadline_s:
                 break
             self._play(index, round_)
+            if plant and self.watcher.read().get("kafka_next_offset") is not None:
+                self.note("planted")
+                plant(self)
+                plant = None
         if not self._is_complete:
             self._round = "last"
             self.excused = set()
@@ -100,6 +106,7 @@ class Load:
     def _play(self, index: int, round_: Round) -> None:
         self._round = f"{index:02}-{round_.ending}"
         self.note(str(round_))
+        self.played.append(round_)
         self.rng = self.plan.rng(index, round_.ending)
         self.excused = {code for name in round_.faults for code in FAULTS[name].allows}
         self._strikes, self._killed = [], []
@@ -192,7 +199,7 @@ class Load:
                 f"{loader.name}: exit code {code} ({expected} expected), {complaint or 'no traceback'}:\n"
                 f"{loader.last_words()}"
             )
-        if code == -signal.SIGKILL:
+        if code == -signal.SIGKILL and loader not in self._killed:
             self._killed.append(loader)
         if code == DONE:
             self._complete(loader)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -61,6 +62,12 @@ class Watcher:
         if self._found is not None:
             raise self._found
 
+    def look_again(self) -> None:
+        """Return when what the store holds now was held against the log, or something wrong was found."""
+        enough = self.readings + 2  # the first may have begun before
+        while self._thread.is_alive() and self.readings < enough:
+            time.sleep(_PAUSE_S)
+
     def close(self) -> None:
         self._closing.set()
         self._thread.join()
@@ -74,17 +81,16 @@ class Watcher:
 
     def _look(self) -> None:
         item = self.read()
-        if not item:
-            return
-        end = None
-        while end is None:  # the log never shrinks: an end learnt later proves no less
-            if self._closing.is_set():
-                return
-            end = self._log.end_now()
         now = {name: int(item[name]) for name in _RISING if item.get(name) is not None}
         for name, value in now.items():
             if value < self._last.get(name, 0):
                 raise Violation(f"the checkpoint went back: {name} was {self._last[name]}, now it is {value}")
+        self._last |= now
+        if not item:
+            return
+        end = self._log.end_now()
+        if end is None:  # the next reading will do: it can only ask more of the log
+            return
         if "kafka_next_offset" in now:
             sent = end - int(item["first_offset"])
             if now["kafka_next_offset"] > end or now["last_line"] > sent:
@@ -92,5 +98,4 @@ class Watcher:
                     f"the checkpoint is ahead of the log, which ends at {end}: kafka_next_offset "
                     f"{now['kafka_next_offset']}, last_line {now['last_line']}, first_offset {item['first_offset']}"
                 )
-        self._last |= now
         self.readings += 1
