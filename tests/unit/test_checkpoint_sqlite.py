@@ -198,6 +198,21 @@ def test_a_newer_programs_file_is_left_alone(path: Path) -> None:
         SqliteStore(path).acquire("job")
 
 
+def test_a_file_from_before_there_were_checksums_is_taken_over(path: Path) -> None:
+    saved(path, 5).release()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE checkpoints DROP COLUMN checksum")
+        db.execute("PRAGMA user_version = 1")
+
+    store = SqliteStore(path)
+    found = store.acquire("job")
+    assert found is not None
+    assert found.last_line == 5
+    store.save(found)
+    store.release()
+    assert SqliteStore(path).load("job") == store.load("job")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "gone" / "checkpoints.db")
 

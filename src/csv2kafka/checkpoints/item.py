@@ -2,11 +2,14 @@
 
 No store, no lease and no clock may live here. A missing optional field is None; an item with the plan's fields
 alone (job_id, last_line, total_sent, timestamp, status) is a checkpoint without a byte position. Values that
-no run of this program writes (edited by hand, written by something else) raise JobConflict.
+no run of this program writes (edited by hand, written by something else) raise JobConflict; a checksum tells values
+that do not belong together, for a byte offset moved by a row would otherwise lose that row unnoticed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +49,7 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     "first_offset": int,
     **_SOURCE_FIELDS,
     **_LOG_FIELDS,
+    "checksum": str,
 }
 
 _MOST = 2**63 - 1  # what SQLite and Kafka can hold
@@ -92,7 +96,8 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
                 "last_own_producer_epoch": log.last_own.producer_epoch,
                 "last_own_sequence": log.last_own.last_sequence,
             }
-    return {name: value for name, value in item.items() if value is not None}
+    item = {name: value for name, value in item.items() if value is not None}
+    return item if log is None else item | {"checksum": _checksum(item)}
 
 
 def from_item(item: Item) -> Checkpoint | None:
@@ -101,7 +106,7 @@ def from_item(item: Item) -> Checkpoint | None:
         return None
     last_line = required_number(item, "last_line")
     total_sent = number(item, "total_sent")
-    return Checkpoint(
+    checkpoint = Checkpoint(
         job_id=required_text(item, "job_id"),
         last_line=last_line,
         # Who counted lines without counting what was sent has sent what was counted.
@@ -114,6 +119,21 @@ def from_item(item: Item) -> Checkpoint | None:
         first_offset=number(item, "first_offset"),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
     )
+    checksum = text(item, "checksum")
+    if checksum is not None and checksum != to_item(checkpoint, "").get("checksum"):
+        raise JobConflict(
+            f"the stored checkpoint of job {checkpoint.job_id} was changed by something else than csv2kafka: "
+            "its values do not belong together",
+            hint="put back what csv2kafka wrote if you have a copy, or forget the job: "
+            f"csv2kafka reset {checkpoint.job_id}",
+        )
+    return checkpoint
+
+
+def _checksum(item: Item) -> str:
+    """Of all that a checkpoint says, but for its time."""
+    said = json.dumps({name: value for name, value in item.items() if name != "timestamp"}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def number(item: Item, name: str, *, least: int = 0) -> int | None:
@@ -158,7 +178,7 @@ def conflict(item: Item, name: str, complaint: str) -> JobConflict:
     found = "is missing" if value is None else f"is {plain},"
     return JobConflict(
         f"the stored checkpoint of job {job_id} makes no sense: {name} {found} {complaint}",
-        hint=f"put the value right in the store if you know it, or forget the job: csv2kafka reset {job_id}",
+        hint=f"put back what csv2kafka wrote if you have a copy, or forget the job: csv2kafka reset {job_id}",
     )
 
 

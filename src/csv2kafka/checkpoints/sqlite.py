@@ -25,7 +25,7 @@ from csv2kafka.model import Checkpoint, JobStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
@@ -148,10 +148,12 @@ class SqliteStore:
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA synchronous=FULL")  # the default of some builds loses the last commits with the power
         version = _schema_version(db)
-        if version == 0:
+        if version < _SCHEMA_VERSION:
             # Under a lock, because SQLite does not wait for its turn when two processes switch to WAL at once.
             with _FileLock.take(self.path.with_name(f"{self.path.name}.lock")):
                 version = _schema_version(db) or _create(db)
+                if version == 1:
+                    version = _upgrade(db)
         if version != _SCHEMA_VERSION:
             raise ConfigError(
                 f"{self.path} is a database of another program, or of a newer csv2kafka (its version is {version})",
@@ -210,6 +212,15 @@ def _create(db: sqlite3.Connection) -> int:
     with db:
         db.execute("BEGIN IMMEDIATE")
         db.execute(f"CREATE TABLE checkpoints ({columns}, PRIMARY KEY (job_id))")
+        db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+    return _SCHEMA_VERSION
+
+
+def _upgrade(db: sqlite3.Connection) -> int:
+    """From version 1, which had no checksums."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("ALTER TABLE checkpoints ADD COLUMN checksum TEXT")
         db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
     return _SCHEMA_VERSION
 
