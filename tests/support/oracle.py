@@ -15,6 +15,7 @@ PATIENCE_S = 30
 NO_LEADER_YET = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,  # elected a moment ago
     KafkaError._UNKNOWN_PARTITION,  # created, but not everywhere known yet
 )
 
