@@ -111,10 +111,19 @@ def _offset(message: Message) -> int:
     return offset
 
 
+def start_offset(bootstrap: str, topic: str, partition: int = 0) -> int:
+    """The first offset that the partition still has; without records, the next one's."""
+    return _range(bootstrap, topic, partition)[0]
+
+
 def end_offset(bootstrap: str, topic: str, partition: int = 0) -> int:
     """The offset that the partition's next record will get; control records count."""
+    return _range(bootstrap, topic, partition)[1]
+
+
+def _range(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "oracle", "log_level": 0})
     try:
-        return _watermarks(consumer, topic, partition)[1]
+        return _watermarks(consumer, topic, partition)
     finally:
         consumer.close()
