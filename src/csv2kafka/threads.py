@@ -20,4 +20,6 @@ async def in_thread(function: Callable[Arguments, Result], *args: Arguments.args
         return await asyncio.shield(call)
     except asyncio.CancelledError:
         await asyncio.wait((call,))
+        if not call.cancelled():
+            call.exception()  # looked at, for asyncio, which would print a failure that nobody heard of
         raise
