@@ -270,7 +270,7 @@ class Client:
             answer = await self._send(
                 self._any_node(), FindCoordinatorRequest(transactional_id, _TRANSACTION_COORDINATOR)
             )
-            check(answer.error_code, f"finding the coordinator of {transactional_id}", needs="Describe")
+            check(answer.error_code, f"finding the coordinator of {transactional_id}")
             self._coordinators[transactional_id] = answer.coordinator_id
             await self._connections.force_metadata_update()
         return await self._send(self._coordinators[transactional_id], request)
@@ -384,4 +384,6 @@ def _has_no_more_files(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     """What went wrong, also where an exception says nothing but its name."""
+    if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
+        return "the cluster does not offer this SASL mechanism"
     return str(error) or type(error).__name__
