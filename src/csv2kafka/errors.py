@@ -25,7 +25,13 @@ Any other exception is a bug. Nothing here logs; the command line prints message
 
 from __future__ import annotations
 
+import errno
+
 from csv2kafka.model import Position
+
+_NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_MORE_THREADS = "can't start new thread"  # Python's words, its only sign
+_CANNOT_MAP = ("failed to map segment", "cannot allocate memory", "could not find/load shared object")
 
 
 class Csv2KafkaError(Exception):
@@ -122,3 +128,23 @@ class JobConflict(ConfigError):
 
 class CheckpointMissing(ConfigError):
     pass
+
+
+def machine_limit(error: BaseException) -> Retryable | None:
+    """What this machine refused the process (memory, open files, threads) as an error for its operator; None for
+    anything else. What was sent until then is safe.
+    """
+    again = "then run the same command again: it goes on where this run ended."
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _NO_MORE_FILES:
+        return Retryable("this process may not open more files", hint=f"Raise the limit (ulimit -n), {again}")
+    if isinstance(error, RuntimeError) and _NO_MORE_THREADS in str(error):
+        return Retryable("no more threads can be started", hint=f"Raise the limit (ulimit -u, ulimit -v), {again}")
+    # A library that does not fit into memory cannot be loaded; which is all that the loader says.
+    is_unloadable = isinstance(error, OSError | ImportError) and any(word in str(error).lower() for word in _CANNOT_MAP)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or is_unloadable:
+        reason = f" ({error})" if is_unloadable else ""
+        return Retryable(
+            f"there is not enough memory{reason}", hint=f"Give the process more of it (ulimit -v), {again}"
+        )
+    return None

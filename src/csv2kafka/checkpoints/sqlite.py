@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,14 @@ import platformdirs
 
 from csv2kafka.checkpoints.item import CHECKPOINT_FIELDS, Item, from_item, to_item
 from csv2kafka.checkpoints.lease import LEASE_FIELDS, Lease, fenced, job_held, utc_now, without_lease, without_nonsense
-from csv2kafka.errors import CheckpointMissing, CheckpointUnavailable, ConfigError, Csv2KafkaError
+from csv2kafka.errors import (
+    CheckpointMissing,
+    CheckpointUnavailable,
+    ConfigError,
+    Csv2KafkaError,
+    Retryable,
+    machine_limit,
+)
 from csv2kafka.model import Checkpoint, JobStatus
 
 if TYPE_CHECKING:
@@ -29,7 +37,9 @@ _SCHEMA_VERSION = 2
 _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_FILES_OF_A_TRANSACTION = 4  # database, log, its shared memory, our lock
+
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _AGAIN = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -248,6 +258,9 @@ def _folder_missing(path: Path) -> CheckpointMissing:
 
 def _explained(error: OSError | sqlite3.Error, path: Path) -> Csv2KafkaError:
     """What went wrong with the file, in our words: passing, missing, forbidden, or not a database of ours."""
+    limit = _limit_behind(error)
+    if limit is not None:
+        return CheckpointUnavailable(f"the checkpoint file {path} cannot be opened: {limit.message}", hint=limit.hint)
     if isinstance(error, OSError):
         if isinstance(error, FileNotFoundError):
             return _folder_missing(path)
@@ -270,3 +283,16 @@ def _explained(error: OSError | sqlite3.Error, path: Path) -> Csv2KafkaError:
         f"{path} is not a sound checkpoint file: {error}",
         hint="put a sound copy in its place, or move it away: the next run says what a job needs without it",
     )
+
+
+def _limit_behind(error: OSError | sqlite3.Error) -> Retryable | None:
+    """The machine's limit that the error comes of; SQLite does not say so, its next files would be refused, too."""
+    if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN:
+        return machine_limit(error)
+    try:
+        with ExitStack() as opened:
+            for _ in range(_FILES_OF_A_TRANSACTION):
+                opened.enter_context(open(os.devnull, "rb"))
+    except OSError as refused:
+        return machine_limit(refused)
+    return None
