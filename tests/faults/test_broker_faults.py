@@ -18,6 +18,7 @@ from tests.support.cli_load import SMALL_BATCHES, CliLoad
 from tests.support.far_broker import far_broker
 from tests.support.processes import Children
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -72,10 +73,10 @@ def assert_ends_exactly(load: CliLoad, takeovers: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["partition_added", "batch_sent"])
-def test_the_broker_dies_and_comes_back(load: CliLoad, broker: Broker, step: str) -> None:
+@pytest.mark.parametrize(("step", "number"), [("partition_added", 1), ("batch_sent", 10)])
+def test_the_broker_dies_and_comes_back(load: CliLoad, broker: Broker, step: str, number: int) -> None:
     """Between the two requests for a marker, and with a batch in doubt."""
-    with load.paused_at(step):
+    with load.paused_at(step, number):
         broker.kill()
     broker.restart()
     assert_ends_exactly(load, takeovers=1)
@@ -146,6 +147,39 @@ def test_no_broker_at_the_start(load: CliLoad, broker: Broker) -> None:
     assert "Check the address" in str(ended.receipt["hint"])
     broker.restart()
     load.assert_goes_on()
+
+
+def test_a_broker_that_stands_still_at_the_start(load: CliLoad, broker: Broker) -> None:
+    broker.pause()
+    ended = load.run("-X", "request.timeout.ms=1000")
+    broker.resume()
+    assert ended.returncode == TRY_AGAIN, ended
+    assert f"no broker answers at {broker.bootstrap}: no answer in time" in str(ended.receipt["error"])
+    load.assert_goes_on()
+
+
+@pytest.mark.slow
+def test_no_coordinator_at_the_start(children: Children, tmp_path: Path, kafka_version: str) -> None:
+    """The broker leads the partition, but there can be no coordinator of transactions: its topic wants 3 brokers."""
+    data_dir = tmp_path / "broker"
+    impossible = {"transaction.state.log.replication.factor": "3"}
+    with Broker(data_dir=data_dir, properties=impossible, heap_mb=512, version=kafka_version) as broker:
+        load = CliLoad(children, broker.bootstrap, create_topic(broker.bootstrap, config=SMALL_BATCHES), tmp_path)
+        ended = load.run("-X", "request.timeout.ms=2000", "-X", "delivery.timeout.ms=2000")
+        assert ended.returncode == TRY_AGAIN, ended
+        assert "starting a producer epoch for csv2kafka:job" in str(ended.receipt["error"])
+        assert "CoordinatorNotAvailable (error 15)" in str(ended.receipt["error"])
+        assert "see why in the brokers' logs" in str(ended.receipt["hint"])
+        before = refusals(broker)
+        load.start()
+        until(lambda: refusals(broker) > before, "the loader asks for the coordinator")
+    with Broker(port=broker.port, data_dir=data_dir, heap_mb=512, version=kafka_version):
+        assert_ends_exactly(load, takeovers=1)
+
+
+def refusals(broker: Broker) -> int:
+    """How often it was asked for a coordinator that it could not give."""
+    return broker.log_path.read_text().count("Auto topic creation failed for __transaction_state")
 
 
 def test_asking_for_a_topic_does_not_create_it(load: CliLoad, broker: Broker) -> None:

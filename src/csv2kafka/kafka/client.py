@@ -59,7 +59,8 @@ class BrokerError(Exception):
 
     def __init__(self, code: int, what: str) -> None:
         self.code = code
-        self.name = kafka_errors.for_code(code).__name__.removesuffix("Error")
+        # Coordinators were those of consumer groups once; here they are those of transactions.
+        self.name = kafka_errors.for_code(code).__name__.removesuffix("Error").removeprefix("Group")
         super().__init__(f"{what}: {self.name} (error {code})")
 
     @property
@@ -297,7 +298,7 @@ class Client:
                 if boottime_s() + pause_s > end_s:
                     raise KafkaUnavailable(
                         f"{what}: no success within {deadline_s or self.deadline_s:.0f} s, at last: {_reason(error)}",
-                        hint="See whether the brokers are up, then run the same command again.",
+                        hint=f"{_where_to_look(error)}, then run the same command again.",
                     ) from None
             self.forget_routes()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
@@ -386,4 +387,12 @@ def _reason(error: Exception) -> str:
     """What went wrong, also where an exception says nothing but its name."""
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
         return "the cluster does not offer this SASL mechanism"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def _where_to_look(error: Exception) -> str:
+    if isinstance(error, BrokerError):
+        return "A broker answers, but cannot do it yet: see why in the brokers' logs"
+    return "See whether the brokers are up"
