@@ -157,21 +157,19 @@ def test_an_answer_that_stalls_is_given_up(case: S3Load, fault: Fault) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_every_second_answer_breaks(
-    proxy: HttpProxy, moto_server: str, start: Callable[..., CliLoad], seed: int
-) -> None:
+def test_most_answers_break(proxy: HttpProxy, moto_server: str, start: Callable[..., CliLoad], seed: int) -> None:
     """Slow because only an object of several parts is read by several requests side by side."""
     case = S3Load(proxy, boto3.client("s3", endpoint_url=moto_server), start, rows=1_500_000)
     rng = random.Random(seed)
 
     def breaks(request: Request) -> Fault | None:
-        if not asks_for_rows(request) or rng.random() < 0.5:
+        if not asks_for_rows(request) or rng.random() < 0.1:
             return None
-        return rng.choice([*FAILURES, reset_after(rng.randrange(4 << 20)), short_body(rng.randrange(4 << 20))])
+        return rng.choice([rng.choice(FAILURES), *(cut(rng.randrange(1 << 20)) for cut in (reset_after, short_body))])
 
     proxy.rule = breaks
     case.load.assert_goes_on()
-    assert proxy.played.total() > 3
+    assert proxy.played.total() >= 10
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@
         proxy.heal()  # ... until now
         proxy.wait_for(lambda: proxy.played["s3_error"] == 3)
         proxy.requests  # everything that arrived, in order; `request.operation` is GetObject, HeadObject, PutItem ...
+        proxy.answers  # what the server said, in order, bodies cut to a kilobyte
 
 Faults: answer, s3_error, throttled, drop_response, cut_request, short_body, reset_after, stall_after, silent, delayed,
 held, without_range, during. `next` faults are used up in order, one for each request that its `when` accepts; `rule` is
@@ -101,7 +102,9 @@ class Exchange:
             server.writer.close()
         head, _, body = raw.partition(b"\r\n\r\n")
         lines_back = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        return Answer(b"\r\n".join([*lines_back, b"", b""]), body)
+        answer = Answer(b"\r\n".join([*lines_back, b"", b""]), body)
+        self.proxy.answers.append(answer._replace(body=body[:1024]))
+        return answer
 
     async def reply(self, answer: Answer) -> None:
         self._client.writer.write(answer.head + answer.body)
@@ -254,6 +257,7 @@ class HttpProxy:
         self.target_port = urlsplit(target_url).port
         self.rule: Rule = lambda _: None
         self.requests: list[Request] = []
+        self.answers: list[Answer] = []
         self.played: Counter[str] = Counter()
         self._queue: list[_Queued] = []
         self._lock = threading.Lock()
