@@ -161,6 +161,12 @@ class Cluster:
         view = self.view(topic).get(topic)
         return set(view.in_sync) if view else set()
 
+    def log_bytes(self, node_id: int, topic: str) -> int:
+        """The size of partition 0's log on this broker's disk: what it was given, in sync or not."""
+        return sum(
+            file.stat().st_size for file in (self.brokers[node_id].data_dir / "log" / f"{topic}-0").glob("*.log")
+        )
+
     def wait_for_leader(self, topic: str, *, other_than: int) -> int:
         """Wait until another node leads; returns which."""
         self.wait_for(lambda: self.leader_of(topic) not in (-1, other_than), f"another leader of {topic}")
