@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from csv2kafka import __version__, options
-from csv2kafka.errors import Csv2KafkaError, UsageError
+from csv2kafka.errors import Csv2KafkaError, UsageError, machine_limit
 from csv2kafka.output import Output, write
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class _Program(TyperGroup):
         except KeyboardInterrupt:
             return 130
         except Exception as error:  # noqa: BLE001  # the last line of defence: whatever it is, it is our mistake
+            limit = machine_limit(error)
+            if limit is not None:
+                output.error(limit)
+                return limit.exit_code
             output.bug(error, _BUG)
             return _BUG
         return code if isinstance(code, int) else 0
