@@ -44,12 +44,16 @@ class _Totals:
         self.loads = self.rows = self.kills = 0
         self.tally: Counter[str] = Counter()
 
-    def __str__(self) -> str:
-        faults = ", ".join(f"{name} {times}" for name, times in sorted(self.tally.items()))
+    def summary(self, world: World) -> str:
+        faults, requests = map(_listed, (self.tally, world.s3.played + world.dynamodb.played))
         return (
             f"{self.loads} loads, {self.rows:,} rows, {self.kills} kills counted, duplicates 0, gaps 0, "
-            f"{time.monotonic() - self.began_s:.0f} s; faults: {faults}"
+            f"{time.monotonic() - self.began_s:.0f} s; faults: {faults}; AWS requests: {requests}"
         )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {times}" for name, times in sorted(counts.items())) or "none"
 
 
 def _one_load(world: World, folder: Path, number: int, campaign: _Campaign, totals: _Totals) -> bool:
@@ -84,20 +88,20 @@ def run(campaign: _Campaign) -> int:
     """The exit code: 0 when all went well, 1 at the first load that did not."""
     print(f"seed {campaign.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="csv2kafka-chaos-"))
-    totals = _Totals()
     went_well = True
     try:
         with open_world(folder) as world:
+            totals = _Totals()
             for number in campaign.loads:
-                if time.monotonic() > totals.began_s + campaign.seconds:
+                if totals.loads and time.monotonic() > totals.began_s + campaign.seconds:
                     break
                 went_well = _one_load(world, folder, number, campaign, totals)
                 if not went_well:
                     return 1
+            print(totals.summary(world))
     finally:
         if went_well:
             shutil.rmtree(folder)
-    print(totals)
     return 0
 
 

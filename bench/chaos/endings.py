@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LAST = "through"
 DONE, HELD, KILLED = 0, 75, -signal.SIGKILL
+_LAST_STEPS = ("all_acked", "job_completed")
 _STOP_S = 15.0  # 10 s are promised; the rest is for a busy machine
 
 
@@ -38,14 +39,18 @@ def _kill(load: Load) -> None:
 
 
 def _crash(load: Load) -> None:
-    """SIGKILL at a named step, if the run comes to it."""
+    """SIGKILL at a named step, or further on if the run does not come to it."""
     step = load.rng.choice(STEPS)
-    number = 1 if step in TAKEOVER_STEPS else load.rng.choice((1, 1, 2, 3, 5, 10, 30, 100))
+    number = 1 if step in (*TAKEOVER_STEPS, *_LAST_STEPS) else load.rng.choice((1, 1, 2, 3, 5, 10))
     load.note(f"to die at {step}:{number}")
     loader = load.start(env={"CSV2KAFKA_CRASH_AT": f"{step}:{number}"})
     load.go_to_goal(loader)
     load.calm()
-    load.settle(loader, DONE, KILLED)
+    if step in _LAST_STEPS:
+        load.settle(loader, DONE, KILLED)
+    else:
+        load.go_on(loader)
+        load.kill(loader, DONE)
 
 
 def _sigterm(load: Load) -> None:
@@ -61,6 +66,8 @@ def _stop(load: Load, number: signal.Signals) -> None:
     loader = load.start()
     load.go_to_goal(loader)
     loader.send(number)
+    if number == signal.SIGINT and load.rng.random() < 0.3:
+        loader.send(number)
     load.settle(loader, DONE, 128 + number, within_s=_STOP_S)
 
 
@@ -80,12 +87,13 @@ def _zombie(load: Load) -> None:
         load.go_on(first)
         load.kill(first, DONE)
         return
+    epoch = load.watcher.read()["lease_epoch"]
     load.go_on(second)
     if load.rng.random() < 0.5:
         load.kill(second, DONE)
+    took_over = load.watcher.read()["lease_epoch"] > epoch and second.receipt().get("status") != "already complete"
     first.send(signal.SIGCONT)
-    was_superseded = second.receipt().get("status") != "already complete"
-    load.settle(first, HELD, *(() if was_superseded else (DONE,)))
+    load.settle(first, HELD, *(() if took_over else (DONE,)))
     load.kill(second, DONE)
 
 

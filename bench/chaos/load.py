@@ -66,6 +66,7 @@ class Load:
         limit = plan.max_message_bytes
         config = {"max.message.bytes": str(limit)} if limit else {}
         self.topic = create_topic(world.broker.bootstrap, config=config)
+        world.produce(self.topic, [b"of somebody else"] * plan.older_records)
         self.job_id = f"load-{plan.number}"
         batches = 1 + 2 * self.path.stat().st_size / (limit or _DEFAULT_MESSAGE_BYTES)
         world.set_round_trip(min(plan.round_trip_s, _MOST_ON_THE_WAY_S / batches))
@@ -84,12 +85,12 @@ class Load:
             self._things.callback(thing.close)
 
     def run(self, deadline_s: float, plant: Callable[[Load], None] | None = None) -> None:
-        """Through the rounds until complete, or until the deadline (monotonic); then to the end. Raises Violation.
+        """Through the rounds, or those begun before a deadline (monotonic), then to the end. Raises Violation.
 
         plant: puts something wrong in once there is a checkpoint.
         """
         for index, round_ in enumerate(self.plan.rounds):
-            if self._is_complete or time.monotonic() > deadline_s:
+            if self._is_complete or (self.played and time.monotonic() > deadline_s):
                 break
             self._play(index, round_)
             if plant and self.watcher.read().get("kafka_next_offset") is not None:
@@ -131,16 +132,12 @@ class Load:
 
     def start(self, name: str = "", env: Mapping[str, str] | None = None) -> Loader:
         plan, end_before = self.plan, self._log.end()
-        loader = Loader(
-            "-".join(filter(None, (self._round, name))),
-            [
-                *("run", self._source, self.topic, "-b", self.world.far_bootstrap, "--checkpoint", self._checkpoint),
-                *("--job-id", self.job_id, "--compression", plan.codec, "--json"),
-            ],
-            {**self.world.environment(), **(env or {})},
-            self.folder,
-            end_before,
-        )
+        arguments = ["run", self._source, self.topic, "-b", self.world.far_bootstrap, "--checkpoint", self._checkpoint]
+        arguments += ["--job-id", self.job_id, "--compression", plan.codec, "--delimiter", plan.delimiter, "--json"]
+        if plan.checkpoint_interval_rows:
+            arguments += ["--checkpoint-interval", str(plan.checkpoint_interval_rows)]
+        name = "-".join(filter(None, (self._round, name)))
+        loader = Loader(name, arguments, {**self.world.environment(), **(env or {})}, self.folder, end_before)
         self._things.callback(loader.close)
         self.note(f"started {loader.name}, the log ends at {end_before}")
         return loader
@@ -242,7 +239,8 @@ class Load:
         said = {name: item.get(name) for name in ("status", "last_line", "total_sent")}
         if said != {"status": "COMPLETED", "last_line": self.plan.rows, "total_sent": self.plan.rows}:
             raise Violation(f"complete with {self.plan.rows} rows, but the checkpoint says {said}")
-        check_topic(self.path, self.world.broker.bootstrap, self.topic)
+        plan, bootstrap = self.plan, self.world.broker.bootstrap
+        check_topic(self.path, plan.delimiter, bootstrap, self.topic, first_offset=plan.older_records)
         self.watcher.check()
         if not self.watcher.readings:
             raise Violation("the checkpoint was never seen while the job ran")

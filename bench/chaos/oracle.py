@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from tests.support.oracle import iter_topic
+from tests.support.oracle import Isolation, iter_messages
+
+ISOLATIONS: tuple[Isolation, ...] = ("read_uncommitted", "read_committed")
 
 
 class Violation(Exception):
     """Something that must never happen did; the message says what."""
 
 
-def check_topic(path: Path, bootstrap: str, topic: str) -> None:
-    """Compare the whole topic, as both kinds of consumers see it, with the file. Raises Violation."""
+def check_topic(path: Path, delimiter: str, bootstrap: str, topic: str, first_offset: int) -> None:
+    """Compare the topic from an offset on, as both kinds of consumers see it, with the file. Raises Violation."""
     dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     with path.open(encoding="utf-8-sig", newline="") as file:
-        expected = (dumps(row).encode() for row in csv.DictReader(file))
-        uncommitted = iter_topic(bootstrap, topic, isolation="read_uncommitted")
-        committed = iter_topic(bootstrap, topic, isolation="read_committed")
-        for row, (want, *found) in enumerate(zip_longest(expected, uncommitted, committed), 1):
-            for isolation, have in zip(("read_uncommitted", "read_committed"), found, strict=True):
+        expected = (dumps(row).encode() for row in csv.DictReader(file, delimiter=delimiter))
+        views = (_values(bootstrap, topic, isolation, first_offset) for isolation in ISOLATIONS)
+        for row, (want, *found) in enumerate(zip_longest(expected, *views), 1):
+            for isolation, have in zip(ISOLATIONS, found, strict=True):
                 if want != have:
                     raise Violation(f"{_kind(row, want, have)} at row {row}, {isolation}: {want!r} expected, {have!r}")
+
+
+def _values(bootstrap: str, topic: str, isolation: Isolation, first_offset: int) -> Iterator[bytes]:
+    for messages in iter_messages(bootstrap, topic, isolation=isolation, start_offset=first_offset):
+        for message in messages:
+            yield message.value() or b""
 
 
 def _kind(row: int, want: bytes | None, have: bytes | None) -> str:

@@ -51,6 +51,10 @@ class Plan:
     columns: int
     noise_bits: int  # of random text in each row, which no codec can make small
     line_end: str
+    delimiter: str
+    has_bom: bool
+    older_records: int  # of somebody else, in the topic before the load begins
+    checkpoint_interval_rows: int | None
     codec: str
     max_message_bytes: int | None
     round_trip_s: float
@@ -81,6 +85,10 @@ def draw(seed: int, number: int, faults: Mapping[str, Choice], endings: Mapping[
         columns,
         noise_bits=rng.choice((0, 64, 256)),
         line_end=rng.choice(("\n", "\r\n", "\r")),
+        delimiter=rng.choice((",", ",", ";", "\t")),
+        has_bom=rng.random() < 0.3,
+        older_records=rng.choice((0, 0, 7)),
+        checkpoint_interval_rows=rng.choice((None, None, 500, 20_000)),
         codec=rng.choice(CODECS),
         max_message_bytes=rng.choice(MESSAGE_BYTES),
         round_trip_s=rng.choice((0.0, 0.0, 0.001, 0.005, 0.02)),
@@ -112,8 +120,8 @@ def write_file(plan: Plan, path: Path) -> None:
     rng = plan.rng("file")
     texts = [text.replace("\n", plan.line_end) for text in TEXTS]  # Python's csv quotes no other line end
     pool = [tuple(rng.choice(texts) for _ in range(plan.columns)) for _ in range(500)]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator=plan.line_end)
+    with path.open("w", encoding="utf-8-sig" if plan.has_bom else "utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=plan.delimiter, lineterminator=plan.line_end)
         writer.writerow(("row", *(f"column {number}" for number in range(plan.columns)), "noise"))
         writer.writerows(
             (row, *pool[row * 7919 % len(pool)], f"{rng.getrandbits(plan.noise_bits):x}" if plan.noise_bits else "")

@@ -7,17 +7,13 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Producer
-
 if TYPE_CHECKING:
     from bench.chaos.load import Load
 
 
 def _foreign_record(load: Load) -> None:
     """A record of somebody else, between the rows."""
-    producer = Producer({"bootstrap.servers": load.world.broker.bootstrap, "log_level": 0})
-    producer.produce(load.topic, b"planted", partition=0)
-    assert producer.flush(30) == 0
+    load.world.produce(load.topic, [b"planted"])
 
 
 def _checkpoint_back(load: Load) -> None:

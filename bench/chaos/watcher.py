@@ -62,10 +62,15 @@ class Watcher:
         if self._found is not None:
             raise self._found
 
+    @property
+    def is_watching(self) -> bool:
+        """False once it has found something."""
+        return self._thread.is_alive()
+
     def look_again(self) -> None:
         """Return when what the store holds now was held against the log, or something wrong was found."""
         enough = self.readings + 2  # the first may have begun before
-        while self._thread.is_alive() and self.readings < enough:
+        while self.is_watching and self.readings < enough:
             time.sleep(_PAUSE_S)
 
     def close(self) -> None:

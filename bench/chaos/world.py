@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
 from csv2kafka.devbroker import Broker, die_with_parent
@@ -67,6 +68,13 @@ class World:
             self.broker.resume()
         else:
             self.broker.restart()
+
+    def produce(self, topic: str, values: Iterable[bytes]) -> None:
+        """As another program would, into partition 0."""
+        producer = Producer({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
+        for value in values:
+            producer.produce(topic, value, partition=0)
+        assert producer.flush(30) == 0
 
     def forget(self, topic: str, job_id: str) -> None:
         """Remove what a finished load left in the broker and in AWS."""
