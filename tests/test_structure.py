@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +196,19 @@ def test_nothing_speaks_of_where_it_was_written() -> None:
         if word in path.read_text(errors="replace")
     ]
     assert found == []
+
+
+def test_every_fault_in_the_document_has_its_test() -> None:
+    text = (ROOT / "docs/RELIABILITY.md").read_text()
+    tests = {
+        path.name: path.read_text()
+        for folder in ("faults", "integration")
+        for path in (ROOT / "tests" / folder).glob("*.py")
+    }
+    missing = []
+    file = ""
+    for name in re.findall(r"`((?:[\w/]+\.py::)?test_\w+)`", text):
+        file, _, function = name.rpartition("::") if "::" in name else (file, "", name)
+        if f"def {function}(" not in tests.get(file.rsplit("/", 1)[-1], ""):
+            missing.append(name)
+    assert missing == []

@@ -1,4 +1,4 @@
-"""Three hundred SIGKILLs at random moments, over loads of every codec: both kinds of consumers see the file as it is."""
+"""Three hundred SIGKILLs at random moments, over loads of every codec: all consumers see the file as it is."""
 
 from __future__ import annotations
 
