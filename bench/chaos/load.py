@@ -125,8 +125,8 @@ class Load:
             self.calm()
         self.tally[round_.ending] += 1
         end = self._log.end()
-        for loader in self._killed:  # a take-over's marker alone is no progress
-            self.kills += end >= loader.end_before + 2
+        for loader in self._killed:  # a take-over's marker alone is no progress, nor is another instance's
+            self.kills += end >= loader.end_before + 2 and loader.said(f"job {self.job_id}: ")
 
     # What endings are made of
 

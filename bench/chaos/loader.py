@@ -69,10 +69,13 @@ class Loader:
         text = self._stdout.read_text()
         return dict(json.loads(text)) if text.strip() else {}
 
+    def said(self, text: str) -> bool:
+        """Whether this is on its stderr; a run that holds the job's lease begins by saying which job it is."""
+        return text in self._stderr.read_text(errors="replace")
+
     def complaint(self) -> str | None:
         """What on its stderr must never be there."""
-        text = self._stderr.read_text(errors="replace")
-        return next((f"stderr has {sign!r}" for sign in _NEVER if sign in text), None)
+        return next((f"stderr has {sign!r}" for sign in _NEVER if self.said(sign)), None)
 
     def last_words(self) -> str:
         return "\n".join(self._stderr.read_text(errors="replace").splitlines()[-12:])
