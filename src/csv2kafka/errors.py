@@ -31,6 +31,7 @@ from csv2kafka.model import Position
 
 _NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_MORE_THREADS = "can't start new thread"  # Python's words, its only sign
+_NO_REASON = "without exception set"  # Python's, too, when there was no memory for the exception itself
 _CANNOT_MAP = ("failed to map segment", "cannot allocate memory", "could not find/load shared object")
 
 
@@ -142,9 +143,10 @@ def machine_limit(error: BaseException) -> Retryable | None:
         return Retryable("no more threads can be started", hint=f"Raise the limit (ulimit -u, ulimit -v), {again}")
     # A library that does not fit into memory cannot be loaded; which is all that the loader says.
     is_unloadable = isinstance(error, OSError | ImportError) and any(word in str(error).lower() for word in _CANNOT_MAP)
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or is_unloadable:
-        reason = f" ({error})" if is_unloadable else ""
+    is_untold = isinstance(error, SystemError) and _NO_REASON in str(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or is_unloadable or is_untold:
+        reason = f" ({error})" if is_unloadable or is_untold else ""
         return Retryable(
             f"there is not enough memory{reason}", hint=f"Give the process more of it (ulimit -v), {again}"
         )
-    return None
+    return machine_limit(error.__context__) if error.__context__ else None

@@ -6,13 +6,13 @@ run saves is not decided here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Protocol, Self
 
@@ -43,8 +43,8 @@ class StopSignals:
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
         self._stop = stop
-        self._announce = announce
-        self._abandon = abandon
+        self._announce = _Aside(announce)
+        self._abandon = _Aside(abandon)
         self._grace_s = grace_s
         self._end_process = end_process
         self._first: int | None = None
@@ -58,7 +58,8 @@ class StopSignals:
         return None if self._first is None else 128 + self._first
 
     def __enter__(self) -> Self:
-        self._watcher.start()
+        for thread in (self._announce, self._abandon, self._watcher):
+            thread.start()
         # The C level handler writes the signal's number to this socket at once, whatever Python is doing.
         self._old_fd = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
         self._old_handlers = {number: signal.signal(number, _nothing) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -74,6 +75,8 @@ class StopSignals:
         signal.set_wakeup_fd(self._old_fd)
         self._outbox.send(bytes([_DONE]))
         self._watcher.join()
+        self._announce.dismiss()
+        self._abandon.dismiss()
         self._inbox.close()
         self._outbox.close()
 
@@ -82,17 +85,24 @@ class StopSignals:
         if number == _DONE:
             return
         self._first = number
+        try:
+            self._see_to_the_end(number)
+        except MemoryError:
+            self._end_process(128 + number)
+
+    def _see_to_the_end(self, number: int) -> None:
         deadline = time.monotonic() + self._grace_s
         again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
-        _aside(self._announce, f"stopping: what was read is being sent and checkpointed{again}").join(_SAY_S)
+        self._announce.say(f"stopping: what was read is being sent and checkpointed{again}")
         self._stop.set()
+        exit_code = 128 + number
         while (number := self._next(deadline)) != _TOO_LATE:
             if number == _DONE:
                 return
             if number == signal.SIGINT:
                 self._end("interrupted again", 128 + number)
                 return
-        self._end(f"did not come to an end within {self._grace_s:g} s", 128 + self._first)
+        self._end(f"did not come to an end within {self._grace_s:g} s", exit_code)
 
     def _next(self, deadline: float | None) -> int:
         """The number of the next signal that is ours, _TOO_LATE when none came before the deadline."""
@@ -109,20 +119,34 @@ class StopSignals:
                 return number
 
     def _end(self, why: str, exit_code: int) -> None:
-        # From Python 3.12 on no thread can be started while the interpreter shuts down: then without a last word.
-        with contextlib.suppress(RuntimeError):
-            saying = _aside(
-                self._abandon, f"{why}; the rows since the last checkpoint are sorted out by the next run", exit_code
-            )
-            saying.join(_SAY_S)
+        self._abandon.say(f"{why}; the rows since the last checkpoint are sorted out by the next run", exit_code)
         self._end_process(exit_code)
 
 
-def _aside(function: Callable[..., None], *arguments: object) -> threading.Thread:
-    """Run something that may block (a full pipe, a terminal that stands still) in a thread nobody has to wait for."""
-    thread = threading.Thread(target=function, args=arguments, daemon=True)
-    thread.start()
-    return thread
+class _Aside(threading.Thread):
+    """Says one thing, which may block (a full pipe, a terminal that stands still), while nobody has to wait for it.
+
+    A thread that stands ready: when there is something to say, none may be to be had any more.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._sayings: SimpleQueue[tuple[object, ...] | None] = SimpleQueue()
+
+    def run(self) -> None:
+        saying = self._sayings.get()
+        if saying is not None:
+            self._function(*saying)
+
+    def say(self, *saying: object) -> None:
+        """Return when it is said, or after a while."""
+        self._sayings.put(saying)
+        self.join(_SAY_S)
+
+    def dismiss(self) -> None:
+        self._sayings.put(None)
+        self.join()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from csv2kafka.errors import machine_limit
         (MemoryError(), "memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
         (ImportError("libx.so: failed to map segment from shared object"), "libx.so"),
+        (SystemError("error return without exception set"), "without exception set"),
         (OSError("Could not find/load shared object file 'libllvmlite.so' from resource location"), "libllvmlite.so"),
     ],
 )
@@ -39,3 +40,9 @@ def test_a_limit_of_the_machine(error: BaseException, words: str) -> None:
 )
 def test_anything_else_is_none(error: BaseException) -> None:
     assert machine_limit(error) is None
+
+
+def test_a_limit_behind_another_error() -> None:
+    error = KeyError("x")
+    error.__context__ = MemoryError()
+    assert machine_limit(error) is not None

@@ -1,4 +1,4 @@
-"""A blocking call is never left behind by a caller that is cancelled."""
+"""A blocking call is never left behind by a caller that is cancelled; a started pool needs no more threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from csv2kafka.threads import in_thread
+from csv2kafka.threads import in_thread, started_pool
 
 
 def test_it_gives_back_what_the_call_gives() -> None:
@@ -62,3 +62,27 @@ def test_a_failure_that_a_cancelled_caller_misses_is_not_printed(caplog: pytest.
 def test_a_failing_call_fails_its_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(in_thread(divmod, 1, 0))
+
+
+def test_a_started_pool_starts_no_thread_any_more() -> None:
+    with started_pool(3, "ready") as pool:
+        before = threading.active_count()
+        assert list(pool.map(abs, range(-20, 0))) == list(range(20, 0, -1))
+        assert threading.active_count() == before
+
+
+def test_a_pool_that_cannot_start_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, started = threading.active_count(), []
+    start = threading.Thread.start
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    with pytest.raises(RuntimeError, match="new thread"):
+        started_pool(2, "never")
+    started[0].join(10)
+    assert threading.active_count() == before
