@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -118,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="tell each load's story")
     parser.add_argument("--plant", choices=PLANTS, help="put something wrong in, which must be found")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # such that nothing is left behind
     seconds = options.seconds or (120.0 if options.loads is None else float("inf"))
     loads = count() if options.loads is None else options.loads
     return run(_Campaign(options.seed, loads, seconds, PLANTS.get(options.plant), options.verbose))

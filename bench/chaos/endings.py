@@ -68,7 +68,7 @@ def _stop(load: Load, number: signal.Signals) -> None:
     loader.send(number)
     if number == signal.SIGINT and load.rng.random() < 0.3:
         loader.send(number)
-    load.settle(loader, DONE, 128 + number, within_s=_STOP_S)
+    load.settle(loader, DONE, 128 + number, -number, within_s=_STOP_S)
 
 
 def _zombie(load: Load) -> None:

@@ -198,7 +198,7 @@ class Load:
             )
         if code == -signal.SIGKILL and loader not in self._killed:
             self._killed.append(loader)
-        if code == DONE:
+        if code in (DONE, -signal.SIGTERM, -signal.SIGINT):  # signals kill only where all is done and said
             self._complete(loader)
         return code
 
@@ -209,7 +209,7 @@ class Load:
         receipt = loader.receipt()
         status, rows = receipt.get("status"), receipt.get("rows")
         if status not in ("complete", "already complete") or rows != self.plan.rows:
-            raise Violation(f"{loader.name} ended with 0, but its receipt says {status}, {rows} rows")
+            raise Violation(f"{loader.name} is not complete, as its exit code says: {status}, {rows} rows")
         self._is_complete = True
 
     def _share_rows(self) -> int:

@@ -29,7 +29,8 @@ def check_topic(path: Path, delimiter: str, bootstrap: str, topic: str, first_of
         for row, (want, *found) in enumerate(zip_longest(expected, *views), 1):
             for isolation, have in zip(ISOLATIONS, found, strict=True):
                 if want != have:
-                    raise Violation(f"{_kind(row, want, have)} at row {row}, {isolation}: {want!r} expected, {have!r}")
+                    what = f"{_kind(row, want, have)} at row {row}, {isolation}"
+                    raise Violation(f"{what}: {want!r:.400} expected, found {have!r:.400}")
 
 
 def _values(bootstrap: str, topic: str, isolation: Isolation, first_offset: int) -> Iterator[bytes]:
