@@ -1,4 +1,4 @@
-"""A disk of one MiB that only the programs started on it see, and that vanishes with the last of them in any case.
+"""A small disk that only the programs started on it see, and that vanishes with the last of them in any case.
 
 Needs Linux, and root or the right to make user namespaces.
 """
@@ -12,19 +12,19 @@ from pathlib import Path
 
 from tests.support.processes import Children
 
-_HOLD = 'mount -t tmpfs -o size=1m tmpfs "$0" && echo mounted && exec cat'  # cat waits until the test has ended
+_HOLD = 'mount -t tmpfs -o "size=$1" tmpfs "$0" && echo mounted && exec cat'  # cat waits until the test has ended
 
 
 class SmallDisk(Children):
-    """Starts programs as `Children` does; for them, `folder` is the disk."""
+    """Starts programs as `Children` does; for them, `folder` is the disk. All others find it at `seen_from_here`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: str = "1m") -> None:
         super().__init__()
         folder.mkdir()
         self._folder = folder
         as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         self._holder = super().start(
-            ["unshare", "--mount", *as_root, "sh", "-c", _HOLD, str(folder)], stdin=subprocess.PIPE
+            ["unshare", "--mount", *as_root, "sh", "-c", _HOLD, str(folder), size], stdin=subprocess.PIPE
         )
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "mounted\n":
