@@ -17,32 +17,33 @@ class Log:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap = bootstrap
         self._partition = TopicPartition(topic, 0)
-        self._consumer = self._connect()
+        self._connect()
 
-    def _connect(self) -> Consumer:
+    def _connect(self) -> None:
         settings = {"bootstrap.servers": self._bootstrap, "group.id": "chaos", "log_level": 0}
-        return Consumer({**settings, "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200})
+        self._consumer = Consumer({**settings, "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200})
+        self._answered_s = time.monotonic()
 
     def end_now(self) -> int | None:
         """The offset of the next record, None when the broker does not say."""
         try:
-            return int(self._consumer.get_watermark_offsets(self._partition, timeout=_ANSWER_S)[1])
+            end = int(self._consumer.get_watermark_offsets(self._partition, timeout=_ANSWER_S)[1])
         except KafkaException:
+            if time.monotonic() - self._answered_s > _RENEW_S:
+                # A client that saw the partition without a leader may keep to that for minutes.
+                self._consumer.close()
+                self._connect()
             return None
+        self._answered_s = time.monotonic()
+        return end
 
     def end(self) -> int:
         """As `end_now`, of a broker that is there or comes back soon."""
         deadline = time.monotonic() + _PATIENCE_S
-        renew_s = time.monotonic() + _RENEW_S
         while time.monotonic() < deadline:
             end = self.end_now()
             if end is not None:
                 return end
-            if time.monotonic() > renew_s:
-                # A client that saw the partition without a leader may keep to that for minutes.
-                self._consumer.close()
-                self._consumer = self._connect()
-                renew_s += _RENEW_S
             time.sleep(0.05)
         raise TimeoutError(f"nobody told the end of {self._partition.topic} for {_PATIENCE_S:.0f} s")
 

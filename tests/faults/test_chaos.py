@@ -49,11 +49,12 @@ def test_a_load_ends_exactly_after_many_faults(
     )
     assert found, summary
     assert int(found[1].replace(",", "")) == plan.rows
-    assert int(found[2]) >= sum(round_.ending == "kill" for round_ in plan.rounds)
     told = {name.split(" ")[0] for name in found[3].split(", ")}
     assert told >= {round_.ending for round_ in plan.rounds}
-    # A run that dies in its take-over is spared what would have struck while it was sending.
-    assert told >= {name for round_ in plan.rounds if round_.ending != "crash" for name in round_.faults}
+    # Some runs may be over before they send anything: those that die in their take-over, or whose store stays away.
+    sure = [round_ for round_ in plan.rounds if not any(FAULTS[name].allows for name in round_.faults)]
+    assert told >= {name for round_ in sure if round_.ending != "crash" for name in round_.faults}
+    assert int(found[2]) >= sum(round_.ending == "kill" for round_ in sure) > 0
     assert list(tmp_path.glob("csv2kafka-chaos-*")) == []
 
 
