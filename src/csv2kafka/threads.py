@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+_ASIDE = 4  # calls at a time: the store, the file, a name to be resolved
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -25,6 +27,25 @@ async def in_thread(function: Callable[Arguments, Result], *args: Arguments.args
         if not call.cancelled():
             call.exception()  # looked at, for asyncio, which would print a failure that nobody heard of
         raise
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose threads all run from the beginning, and that needs no other one to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aside = started_pool(_ASIDE, "csv2kafka-aside")
+        self.set_default_executor(self._aside)
+
+    async def shutdown_default_executor(self, *_: object) -> None:
+        """Wait here, not in a thread started for it: nothing else runs on the loop by now."""
+        self._aside.shutdown()
+
+
+def run_on_a_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    """As `asyncio.run`."""
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(work)
 
 
 def started_pool(workers: int, name: str) -> ThreadPoolExecutor:

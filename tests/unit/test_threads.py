@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from csv2kafka.threads import in_thread, started_pool
+from csv2kafka.threads import in_thread, run_on_a_loop, started_pool
 
 
 def test_it_gives_back_what_the_call_gives() -> None:
@@ -86,3 +86,16 @@ def test_a_pool_that_cannot_start_leaves_no_thread_behind(monkeypatch: pytest.Mo
         started_pool(2, "never")
     started[0].join(10)
     assert threading.active_count() == before
+
+
+def test_a_loop_of_ours_starts_no_thread_while_it_works_and_leaves_none_behind() -> None:
+    outside = threading.active_count()
+
+    async def work() -> int:
+        before = threading.active_count()
+        result = await asyncio.to_thread(abs, -7)
+        assert threading.active_count() == before
+        return result
+
+    assert run_on_a_loop(work()) == 7
+    assert threading.active_count() == outside

@@ -40,13 +40,8 @@ _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits
 _FILES_OF_A_TRANSACTION = 4  # database, log, its shared memory, our lock
 
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-_AGAIN = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-}
+_AGAIN = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_NO_MEMORY = {sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMMAP}
 _FORBIDDEN = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 
 
@@ -287,7 +282,10 @@ def _explained(error: OSError | sqlite3.Error, path: Path) -> Csv2KafkaError:
 
 def _limit_behind(error: OSError | sqlite3.Error) -> Retryable | None:
     """The machine's limit that the error comes of; SQLite does not say so, its next files would be refused, too."""
-    if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CANTOPEN:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in _NO_MEMORY:
+        return machine_limit(MemoryError())
+    if code != sqlite3.SQLITE_CANTOPEN:
         return machine_limit(error)
     try:
         with ExitStack() as opened:
