@@ -86,7 +86,7 @@ MUTANTS = (
         "takeover.py",
         "        await guards.same_log(job.client, found.log, job.target)\n",
         "",
-        f"{FAULTS}/test_store_faults.py",
+        f"{FAULTS}/test_store_faults.py::test_a_checkpoint_without_its_checksum",
     ),
     Mutant(
         "guard: metadata requests create the topic",
@@ -163,7 +163,7 @@ MUTANTS = (
         "pipeline.py",
         "                await self._keeper.confirm()\n                moved",
         "                moved",
-        "LEASE_TEST",
+        f"{FAULTS}/test_two_instances.py::test_one_that_wakes_up_after_a_take_over[batch_sent-sqlite]",
     ),
     Mutant(
         "guard: sending goes on while the lease may be another's",

@@ -124,6 +124,7 @@ def test_one_that_wakes_up_after_a_take_over(load: CliLoad, store: JobStore, ste
             load.wait(first).assert_failed(TRY_AGAIN, "was taken away from this process")
     ended = load.wait(second)
     assert ended.returncode == 0, ended
+    assert ended.receipt["takeovers"] == 1, "the first must not have fenced the second off in its turn"
     load.assert_exact()
 
 
