@@ -23,7 +23,7 @@ from tests.support.oracle import end_offset, read_topic
 from tests.support.processes import Children
 
 ROWS = 30_000
-SMALL_BATCHES = {"max.message.bytes": "20000"}  # a topic's setting that makes some fifty batches of these rows
+SMALL_BATCHES = {"max.message.bytes": "20000"}  # a topic's setting that makes some twenty batches of these rows
 
 ISOLATIONS: tuple[Literal["read_uncommitted", "read_committed"], ...] = ("read_uncommitted", "read_committed")
 

@@ -66,11 +66,14 @@ async def log_range(client: Client, target: Partition) -> tuple[int, int]:
 
 
 async def batch_at(client: Client, target: Partition, offset: int) -> BatchHeader | None:
-    """The batch that holds this offset, None where the log does not have it."""
+    """The batch that holds this offset, which lies before the log's end; None where the log begins behind it."""
     what = f"reading {target} at offset {offset}"
 
     async def ask() -> bytes:
-        return await _fetch(client, target, offset, what)
+        data = await _fetch(client, target, offset, what)
+        if not data:  # a leader just elected may not yet give out what it has
+            raise BrokerError(_REQUEST_TIMED_OUT, what)
+        return data
 
     for header, _ in recordbatch.headers(await client.persist(ask, what)):
         return header if header.base_offset <= offset < header.next_offset else None
