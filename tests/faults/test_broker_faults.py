@@ -179,7 +179,7 @@ def test_no_coordinator_at_the_start(children: Children, tmp_path: Path, kafka_v
 
 def refusals(broker: Broker) -> int:
     """How often it was asked for a coordinator that it could not give."""
-    return broker.log_path.read_text().count("Auto topic creation failed for __transaction_state")
+    return broker.log_path.read_text().count("auto-creation request for Set(__transaction_state)")
 
 
 def test_asking_for_a_topic_does_not_create_it(load: CliLoad, broker: Broker) -> None:
