@@ -19,7 +19,7 @@ from bench.chaos.log import Log
 from bench.chaos.oracle import Violation, check_topic
 from bench.chaos.plan import Plan, Round, write_file
 from bench.chaos.watcher import Watcher, dynamodb_reader, sqlite_reader
-from bench.chaos.world import BUCKET, TABLE, World
+from bench.chaos.world import AWS_LOG, BUCKET, TABLE, World
 from tests.support.admin import create_topic
 
 BOUND_S = 120.0  # within which anything must come to its end once nothing is in its way
@@ -248,9 +248,13 @@ class Load:
     def keep(self, problem: str) -> None:
         """Put what explains a failure beside the runs' output: the story, the checkpoint, the broker's log and data."""
         (self.folder / "story.txt").write_text("\n".join((str(self.plan), *self.story, problem, "")))
-        item = {name: str(value) for name, value in self.watcher.read().items()}
-        (self.folder / "checkpoint.json").write_text(json.dumps(item, indent=1))
         shutil.copy(self.world.broker.log_path, self.folder)
+        shutil.copy(self.folder.parent / AWS_LOG, self.folder)
+        try:
+            item = {name: str(value) for name, value in self.watcher.read().items()}
+        except Exception as error:  # noqa: BLE001 - what failed may be the store, and the rest must be kept all the same
+            item = {"error": str(error)}
+        (self.folder / "checkpoint.json").write_text(json.dumps(item, indent=1))
         for segments in (self.world.broker.data_dir / "log").glob(f"{self.topic}-*"):
             shutil.copytree(segments, self.folder / segments.name)
 

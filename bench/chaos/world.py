@@ -28,6 +28,7 @@ from tests.support.tcp_proxy import TcpProxy
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+AWS_LOG = "aws.log"
 BUCKET = TABLE = "chaos"
 _CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
 _OPTIONS_OF_OURS = ("CSV2KAFKA_", "KAFKA_", "S3_", "DYNAMODB_TABLE", "JOB_ID", "ENABLE_METRICS", "AWS_")
@@ -102,7 +103,7 @@ class World:
 def open_world(folder: Path) -> Iterator[World]:
     """Everything running, from a broker to an empty bucket. The AWS server's log goes to the folder."""
     with (
-        _aws_server(folder / "aws.log") as server,
+        _aws_server(folder / AWS_LOG) as server,
         far_broker(heap_mb=1024) as (broker, kafka, far_bootstrap),
     ):
         assert server.stdout is not None
