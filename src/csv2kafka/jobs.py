@@ -30,6 +30,7 @@ from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source, open_source
 from csv2kafka.splitter import read_header
 from csv2kafka.takeover import Job
+from csv2kafka.threads import run_on_a_loop
 
 _LOG = logging.getLogger(__name__)
 _WEAKER_PROMISE = (
@@ -106,9 +107,9 @@ def _run_to_end(load: Coroutine[Any, Any, Receipt]) -> Receipt:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(load)
+        return run_on_a_loop(load)
     with ThreadPoolExecutor(1, "csv2kafka-loop") as own_thread:
-        return own_thread.submit(asyncio.run, load).result()
+        return own_thread.submit(run_on_a_loop, load).result()
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, Position, Sample
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
+from csv2kafka.threads import started_pool
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Pipeline:
         self._sender_factory = sender_factory
         self._has_taken_over = False
         self._foreign_told = False
-        self._reader = ThreadPoolExecutor(1, "csv2kafka-read")
-        self._encoders = ThreadPoolExecutor(_ENCODERS, "csv2kafka-encode")
+        self._reader = started_pool(1, "csv2kafka-read")
+        self._encoders = started_pool(_ENCODERS, "csv2kafka-encode")
         self.progress = Progress(began_s, began_s, bytes_before=0, rows_before=0)
 
     async def run(self) -> bool:

@@ -170,6 +170,8 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
 async def _refuse_lost_checkpoint(job: Job, producer: fence.ProducerEpoch) -> None:
     if producer.epoch == 0:
         return
+    # Another instance that took the job over is no lost checkpoint: then Fenced is raised, and its hint is harmless.
+    await job.keeper.confirm()
     if job.store_is_only_authority:
         _LOG.warning(
             "Kafka remembers an earlier run of job %s, the checkpoint table does not: beginning at row 1", job.job_id
