@@ -33,6 +33,14 @@ class SourceIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """A place where reading a compressed or transcoded object may begin anew."""
+
+    text_byte: int
+    object_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """How fields are told apart: two different single ASCII characters, neither a line end."""
 
