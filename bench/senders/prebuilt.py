@@ -20,7 +20,7 @@ from csv2kafka.kafka import fence, tail, topic
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
 from csv2kafka.kafka.topic import Target
-from csv2kafka.model import Batch, Dialect, Position
+from csv2kafka.model import Batch, Dialect, Position, RecordShape
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import open_source
 from csv2kafka.splitter import read_header, split
@@ -31,12 +31,12 @@ def build(path: Path, rows: int, max_batch_bytes: int) -> list[Batch]:
     dialect = Dialect()
     with open_source(str(path)) as source:
         header = read_header(source.read_from(0), dialect)
-        encoder = Encoder(header.columns, dialect, recordbatch.CODECS["lz4"], max_batch_bytes)
+        encoder = Encoder(RecordShape(header.columns, dialect), recordbatch.CODECS["lz4"], max_batch_bytes)
         batches: list[Batch] = []
         start = Position(0, header.end_byte)
         with closing(source.read_from(start.byte_offset)) as chunks:
             for block in split(chunks, start, dialect, lambda: encoder.block_bytes):
-                batches += encoder.encode(block).batches
+                batches += (batch for portion in encoder.encode(block).portions for batch in portion.batches)
                 if block.end.row >= rows:
                     break
     return batches

@@ -24,7 +24,7 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, Receipt
+from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, Receipt, RecordShape
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source, open_source
@@ -144,9 +144,9 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
     dialect = Dialect(settings.delimiter)
     header = await asyncio.to_thread(_header, source, dialect)
-    shape = record_shape(header, dialect)
+    shape = RecordShape(header.columns, dialect)
     if found is not None:
-        _refuse_other_shape(found, shape)
+        _refuse_other_shape(found, shape.as_json())
     if settings.delivery == LEASE_ONLY:
         _LOG.warning(_WEAKER_PROMISE)
     patience_s = settings.kafka.delivery_timeout_s
@@ -163,8 +163,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             run.job_id,
             source,
             header,
-            Encoder(header.columns, dialect, codec, target.max_message_bytes),
-            shape,
+            Encoder(shape, codec, target.max_message_bytes),
             keeper,
             client,
             target,
@@ -194,15 +193,6 @@ def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, pr
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
 
 
-def record_shape(header: Header, dialect: Dialect) -> str:
-    """The options that decide what a record looks like, as JSON: equal shapes make equal records."""
-    return json.dumps(
-        {"format": "json", "delimiter": dialect.delimiter, "quote": dialect.quote, "columns": header.columns},
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-
-
 def _header(source: Source, dialect: Dialect) -> Header:
     with closing(source.read_from(0)) as chunks:
         return read_header(chunks, dialect)
@@ -212,7 +202,8 @@ def _refuse_other_shape(found: Checkpoint, shape: str) -> None:
     if found.record_shape is None or found.record_shape == shape:
         return
     then, now = json.loads(found.record_shape), json.loads(shape)
-    changes = [f"{name}: {then.get(name)!r} then, {now[name]!r} now" for name in now if then.get(name) != now[name]]
+    names = [name for name in {**now, **then} if then.get(name) != now.get(name)]
+    changes = [f"{name}: {then.get(name)!r} then, {now.get(name)!r} now" for name in names]
     raise JobConflict(
         f"this job began with other options for its records ({'; '.join(changes)})",
         hint="Records of one job must be alike: give the old options again, or load under a new --job-id.",

@@ -7,8 +7,9 @@ Rows are CSV records (a quoted newline does not end one), counted without the he
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,10 +43,82 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How fields are told apart: two different single ASCII characters, neither a line end."""
+    """How fields are told apart: different single ASCII characters, none of them a line end."""
 
     delimiter: str = ","
     quote: str = '"'
+    escape: str | None = None  # takes the character behind it as text, as in Python's csv
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Where the columns' names come from, and with them where the first row is."""
+
+    skip_lines: int = 0  # physical lines before everything else
+    has_header: bool = True
+    columns: tuple[str, ...] | None = None  # instead of the header's names, or of c1, c2 ... where there is none
+
+
+class Kind(enum.StrEnum):
+    """What a column's text must be, and how a JSON record holds it: README, "Types"."""
+
+    STRING = "string"
+    INT = "int"
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    BOOL = "bool"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What becomes of one column. `nullable` None: as without a schema, only the null value is null."""
+
+    name: str  # in the record
+    kind: Kind = Kind.STRING
+    nullable: bool | None = None
+    dropped: bool = False  # from the value; it is read and checked all the same, and may be a key
+
+
+ValueFormat = Literal["json", "csv", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordShape:
+    """Everything that decides what a row's record looks like: equal shapes make equal records of equal bytes."""
+
+    columns: tuple[str, ...]  # of the file
+    dialect: Dialect = Dialect()
+    naming: Naming = Naming()
+    null_value: str | None = None  # a field of this text is null
+    fields: tuple[Field, ...] | None = None  # one for each column; None: strings under the columns' names
+    key: tuple[str, ...] = ()  # columns
+    value_format: ValueFormat = "json"
+    file_name: str | None = None  # with it, each record has headers that say where its row was
+    headers: tuple[tuple[str, str], ...] = ()  # the same on each record
+
+    def as_json(self) -> str:
+        """The shape's fingerprint in a checkpoint. Options that are not used leave no trace in it."""
+        fields = [[field.name, field.kind, field.nullable, field.dropped] for field in self.fields or ()]
+        named: dict[str, Any] = {
+            "format": self.value_format,
+            "delimiter": self.dialect.delimiter,
+            "quote": self.dialect.quote,
+            "columns": self.columns,
+            "escape": self.dialect.escape,
+            "skip-lines": self.naming.skip_lines,
+            "no-header": not self.naming.has_header,
+            "null-value": self.null_value,
+            "schema": fields,
+            "key": self.key,
+            "file.name": self.file_name,
+            "headers": self.headers,
+        }
+        always = ("format", "delimiter", "quote", "columns", *(("null-value",) if self.null_value == "" else ()))
+        kept = {name: value for name, value in named.items() if name in always or value}
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +145,22 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows `start` to `end`, framed and compressed: everything of a RecordBatch but its header."""
+    """Rows for one lane (a partition), framed and compressed: everything of a RecordBatch but its header."""
 
-    start: Position
-    end: Position
+    lane: int
+    rows: int
     codec: int
     records: bytes
     uncompressed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Rows `start` to `end` as at most one batch for each lane. With all of them acknowledged, `end` is safe."""
+
+    start: Position
+    end: Position
+    batches: tuple[Batch, ...]
 
     @property
     def rows(self) -> int:

@@ -26,7 +26,7 @@ from csv2kafka.eta import eta_s
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, Position, Sample
+from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Sample
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
 
@@ -188,7 +188,7 @@ class Pipeline:
     async def _pump(self, sender: Sender, checkpoint: Checkpoint) -> bool:
         queue: asyncio.Queue[Awaitable[Encoded] | None] = asyncio.Queue(_BLOCKS_AHEAD)
         feeder = asyncio.create_task(self._feed(queue, Position(checkpoint.last_line, checkpoint.byte_offset or 0)))
-        unacknowledged: deque[tuple[Batch, asyncio.Future[int]]] = deque()
+        unacknowledged: deque[tuple[Portion, asyncio.Future[int]]] = deque()
         try:
             while (encoding := await queue.get()) is not _NO_BLOCK:
                 try:
@@ -197,12 +197,13 @@ class Pipeline:
                     await self._acknowledge(sender, unacknowledged, keep=0)
                     raise
                 failpoints.reach("block_encoded")
-                for batch in encoded.batches:
+                for portion in encoded.portions:
+                    (batch,) = portion.batches
                     await self._keeper.held()
                     if not sender.can_send(batch):
                         await self._acknowledge(sender, unacknowledged, keep=0)
                         raise EpochUsedUp("this producer epoch is used up or 12 hours old")
-                    unacknowledged.append((batch, sender.send(batch)))
+                    unacknowledged.append((portion, sender.send(batch)))
                     # One more than is in flight: the next request is ready when the answer comes.
                     await self._acknowledge(sender, unacknowledged, keep=1)
                 if encoded.bad is not None:
@@ -243,30 +244,30 @@ class Pipeline:
         return reached_end
 
     async def _acknowledge(
-        self, sender: Sender, unacknowledged: deque[tuple[Batch, asyncio.Future[int]]], *, keep: int
+        self, sender: Sender, unacknowledged: deque[tuple[Portion, asyncio.Future[int]]], *, keep: int
     ) -> None:
         """Wait until at most `keep` batches are without an answer; each answer moves the safe position."""
         while len(unacknowledged) > keep:
-            batch, answer = unacknowledged[0]
+            portion, answer = unacknowledged[0]
             await answer
             failpoints.reach("batch_acked")
             unacknowledged.popleft()
             if self.progress.startup_s is None:
                 self.progress.startup_s = time.monotonic() - self.progress.began_s
-            self._advance(batch, sender)
+            self._advance(portion, sender)
             failpoints.reach("position_moved")
 
-    def _advance(self, batch: Batch, sender: Sender) -> None:
+    def _advance(self, portion: Portion, sender: Sender) -> None:
         checkpoint = self.checkpoint
         if checkpoint is None or checkpoint.log is None:
             raise AssertionError("a take-over leaves a checkpoint with a place in the log")
-        if batch.start.row != checkpoint.last_line:
-            raise AssertionError(f"row {batch.start.row} was acknowledged after row {checkpoint.last_line}")
+        if portion.start.row != checkpoint.last_line:
+            raise AssertionError(f"row {portion.start.row} was acknowledged after row {checkpoint.last_line}")
         self.checkpoint = replace(
             checkpoint,
-            last_line=batch.end.row,
-            byte_offset=batch.end.byte_offset,
-            total_sent=checkpoint.total_sent + batch.rows,
+            last_line=portion.end.row,
+            byte_offset=portion.end.byte_offset,
+            total_sent=checkpoint.total_sent + portion.rows,
             log=replace(checkpoint.log, next_offset=sender.next_offset, last_own=sender.last_own),
         )
         self.progress.ack_latency_s = sender.ack_latency_s
@@ -274,7 +275,7 @@ class Pipeline:
             self._foreign_told = True
             _LOG.warning("other programs write to %s as well: they lie between the rows", self._job.target.partition)
         saved = self._keeper.saved
-        due = self._interval_rows and saved and batch.end.row - saved.last_line >= self._interval_rows
+        due = self._interval_rows and saved and portion.end.row - saved.last_line >= self._interval_rows
         self._keeper.offer(self.checkpoint, at_once=bool(due))
 
     async def _save_last(self, status: JobStatus) -> None:

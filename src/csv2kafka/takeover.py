@@ -38,7 +38,6 @@ class Job:
     source: Source
     header: Header
     encoder: Encoder
-    record_shape: str
     keeper: Keeper
     client: Client
     target: Target
@@ -161,7 +160,7 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         total_sent=total_sent,
         byte_offset=position.byte_offset,
         source=job.source.identity,
-        record_shape=job.record_shape,
+        record_shape=job.encoder.shape.as_json(),
         log=LogPosition(job.target.cluster_id, partition.topic, partition.topic_id, partition.partition, end),
         first_offset=end,
     )
@@ -189,7 +188,7 @@ def _prove(job: Job, start: Position, own: tail.OwnRows, last_records: bytes) ->
     at = _row_after(job, start, own.rows - last.rows)
     with closing(job.source.read_from(at.byte_offset)) as chunks:
         block = take_rows(chunks, at, last.rows, job.encoder.dialect)
-    if block.rows != last.rows or job.encoder.frame(block) != recordbatch.decompress(
+    if block.rows != last.rows or job.encoder.frame(block)[0] != recordbatch.decompress(
         last.codec, memoryview(last_records)
     ):
         raise JobConflict(
