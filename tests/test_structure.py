@@ -34,6 +34,7 @@ LAYERS = (
     {"kafka.sender", "kafka.tail"},
     {"kafka.guards"},
     {"keeper"},
+    {"proof"},
     {"takeover"},
     {"pipeline"},
     {"jobs"},

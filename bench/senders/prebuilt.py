@@ -47,14 +47,14 @@ async def footing(client: Client, target: Target) -> Footing:
     partition = target.partition
     txn_id = fence.transactional_id("bench", partition.topic)
     producer = await fence.new_epoch(client, txn_id)
-    await fence.append_marker(client, txn_id, producer, partition)
+    await fence.append_markers(client, txn_id, producer, [partition])
     read = await tail.read_to_marker(client, partition, 0, producer, (producer.producer_id,))
     return Footing(partition, producer, read.end_offset, read.timestamp_ms, boottime_s())
 
 
 async def send(bootstrap: str, topic_name: str, path: Path, rows: int) -> None:
     async with Client(KafkaSettings(bootstrap=bootstrap)) as client:
-        target = await topic.prepare(client, topic_name, 0, create=False)
+        (target,) = await topic.prepare(client, topic_name, 0, create=False)
         batches = build(path, rows, target.max_message_bytes)
         sender = Sender(client, await footing(client, target))
         unanswered: deque[asyncio.Future[int]] = deque()

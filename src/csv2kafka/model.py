@@ -161,6 +161,7 @@ class Portion:
     start: Position
     end: Position
     batches: tuple[Batch, ...]
+    ahead_rows: tuple[int, ...] = ()  # of each lane: records behind `end` that the log has already
 
     @property
     def rows(self) -> int:
@@ -189,15 +190,31 @@ class JobStatus(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LogPosition:
-    """Where a job stands in Kafka: the next offset that may hold a row of it, and what lies right before."""
+class LanePosition:
+    """Where a job stands in one partition: the next offset that may hold a row of it, and what lies right before.
 
-    cluster_id: str
+    `ahead_rows` of its rows lie before that offset although they come behind the checkpoint's position in the file:
+    lanes are acknowledged each for itself, the position is what all of them have reached.
+    """
+
     topic: str
     topic_id: str
     partition: int
     next_offset: int
+    first_offset: int  # the log's end when the job began
     last_own: OwnMark | None = None
+    ahead_rows: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """Where a job stands in Kafka, in each of its lanes (the partitions that it writes to)."""
+
+    cluster_id: str
+    lanes: tuple[LanePosition, ...]
     producer_ids: tuple[int, ...] = ()  # every producer id this job ever wrote with, the newest last
 
 
@@ -206,7 +223,7 @@ class Checkpoint:
     """What a job may rely on after a crash. Only acknowledged rows are ever counted.
 
     `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
-    plan's fields alone (last_line, total_sent). `first_offset` is the log's end when the job began;
+    plan's fields alone (last_line, total_sent).
     `record_shape` names the options that decide what a record looks like.
     """
 
@@ -218,7 +235,6 @@ class Checkpoint:
     source: SourceIdentity | None = None
     record_shape: str | None = None
     log: LogPosition | None = None
-    first_offset: int | None = None
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
 
     @property
@@ -243,19 +259,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneReceipt:
+    """A partition's part of a job; offsets from `first_offset` to before `next_offset`."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a run did, for the user and for machines (`--json`)."""
 
     job_id: str
     source: SourceIdentity
     topic: str
-    partition: int
+    partitions: tuple[LaneReceipt, ...]
     status: str  # complete | already complete | stopped
     rows: int  # of the whole job
     rows_this_run: int
     bytes: int
-    first_offset: int
-    next_offset: int
     delivery: Delivery
     takeovers: int
     foreign_records: int  # of other programs, seen between this run's rows
@@ -263,3 +287,16 @@ class Receipt:
     rows_per_s: float
     resumed_at_row: int
     startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
+
+    @property
+    def partition(self) -> int | None:
+        """Of the only partition that rows went to; None, like the two below, where there are several or none yet."""
+        return self.partitions[0].partition if len(self.partitions) == 1 else None
+
+    @property
+    def first_offset(self) -> int | None:
+        return self.partitions[0].first_offset if len(self.partitions) == 1 else None
+
+    @property
+    def next_offset(self) -> int | None:
+        return self.partitions[0].next_offset if len(self.partitions) == 1 else None

@@ -96,13 +96,13 @@ def test_a_superseded_instance_can_write_nothing_any_more(broker: Broker, topic:
     async def stand(client: Client, target: topics.Target) -> Sender:
         producer = await fence.new_epoch(client, "csv2kafka:zombie:test")
         _, end = await tail.log_range(client, target.partition)
-        await fence.append_marker(client, "csv2kafka:zombie:test", producer, target.partition)
+        await fence.append_markers(client, "csv2kafka:zombie:test", producer, [target.partition])
         read = await tail.read_to_marker(client, target.partition, end, producer, ())
         return Sender(client, Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s()))
 
     async def main() -> None:
         async with Client(settings) as client:
-            target = await topics.prepare(client, topic, None, create=False)
+            (target,) = await topics.prepare(client, topic, None, create=False)
             zombie = await stand(client, target)
             await zombie.send(one)
             successor = await stand(client, target)
@@ -326,7 +326,7 @@ def test_a_broker_killed_and_restarted_mid_load(tmp_path: Path, kafka_version: s
 
 
 def test_an_exhausted_epoch_is_refused() -> None:
-    log = LogPosition("c", "t", "id", 0, 0, None, (7,))
+    log = LogPosition("c", (), (7,))
     with pytest.raises(ConfigError, match="epoch 32000"):
         guards.known_producer(log, fence.ProducerEpoch(7, 32_000), accept_new=False)
     with pytest.raises(JobConflict, match="new producer id"):

@@ -53,10 +53,10 @@ async def send(config: KafkaConfig, codec: str, data: bytes) -> int:
     dialect = Dialect()
     header = read_header([data], dialect)
     async with Client(KafkaSettings(bootstrap=config.bootstrap_servers)) as client:
-        target = await topics.prepare(client, config.topic, 0, create=False)
+        (target,) = await topics.prepare(client, config.topic, 0, create=False)
         txn_id = fence.transactional_id("kafka-integration", config.topic)
         producer = await fence.new_epoch(client, txn_id)
-        await fence.append_marker(client, txn_id, producer, target.partition)
+        await fence.append_markers(client, txn_id, producer, [target.partition])
         read = await tail.read_to_marker(client, target.partition, 0, producer, ())
         footing = Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s())
         encoder = Encoder(RecordShape(header.columns), recordbatch.CODECS[codec], target.max_message_bytes)
