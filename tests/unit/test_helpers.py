@@ -248,7 +248,8 @@ class TestReceiptHelpers:
         shown = json.loads(json.dumps(receipt.as_dict(RUN)))
 
         assert shown.pop("bytes_per_s") == 500.0
-        assert shown == asdict(RUN)
+        assert [shown.pop(name) for name in ("partition", "first_offset", "next_offset")] == [0, 0, 101]
+        assert shown == json.loads(json.dumps(asdict(RUN)))
 
     def test_text_begins_with_what_happened(self) -> None:
         assert receipt.as_text(RUN).splitlines()[0] == "complete: 100 rows of s3://bucket/key.csv in topic"
