@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "take-over: the last batch is not compared with the file",
         "takeover.py",
-        "    if block.rows != last.rows or job.encoder.frame(block) != recordbatch.decompress(\n"
+        "    if block.rows != last.rows or job.encoder.frame(block)[0] != recordbatch.decompress(\n"
         "        last.codec, memoryview(last_records)\n"
         "    ):",
         "    if block.rows != last.rows:",

@@ -35,6 +35,7 @@ LAYERS = (
     {"kafka.sender", "kafka.tail"},
     {"kafka.guards"},
     {"keeper"},
+    {"proof"},
     {"takeover"},
     {"pipeline"},
     {"jobs"},

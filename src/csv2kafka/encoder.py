@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from csv2kafka import csvkernel, recordbatch, slowcsv
 from csv2kafka.errors import BadRow
-from csv2kafka.model import Batch, Block, Dialect, Position
-from csv2kafka.simd import Bytes
+from csv2kafka.model import Batch, Block, Portion, Position, RecordShape
+from csv2kafka.simd import Bytes, Offsets
 
 _ALL_ROWS = 1 << 62
 _MAX_BLOCK_BYTES = 4 << 20
@@ -32,17 +31,20 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A block's batches in order; with `bad`, they end before the first row that cannot become a record."""
+    """A block's portions in order; with `bad`, they end before the first row that cannot become a record."""
 
-    batches: tuple[Batch, ...]
+    portions: tuple[Portion, ...]
     bad: BadRow | None = None
 
 
 class Encoder:
     """Encodes blocks of one file for one topic. `max_batch_bytes` is the topic's max.message.bytes."""
 
-    def __init__(self, columns: Sequence[str], dialect: Dialect, codec: int, max_batch_bytes: int) -> None:
-        self.dialect = dialect
+    def __init__(self, shape: RecordShape, codec: int, max_batch_bytes: int, lanes: int = 1) -> None:
+        self.shape = shape
+        self.dialect = shape.dialect
+        self.lanes = lanes
+        columns = shape.columns
         self._codec = codec
         self._max_batch_bytes = max_batch_bytes
         self._columns = len(columns)
@@ -61,10 +63,13 @@ class Encoder:
         wanted = int(_FILL * self._max_batch_bytes / self._packed_ratio)
         return max(_MIN_BLOCK_BYTES, min(_MAX_BLOCK_BYTES, wanted))
 
-    def encode(self, block: Block) -> Encoded:
-        """Raises nothing for bad data: that comes as `Encoded.bad`, behind the batches before it."""
+    def encode(self, block: Block, skip: Offsets | None = None) -> Encoded:
+        """Raises nothing for bad data: that comes as `Encoded.bad`, behind the portions before it.
+
+        `skip`: how many records of each lane are in the log already; they are left out, and the numbers go down.
+        """
         src = np.frombuffer(block.data, np.uint8)
-        batches: list[Batch] = []
+        portions: list[Portion] = []
         start = block.start
         at = 0
         max_rows = _ALL_ROWS
@@ -75,32 +80,36 @@ class Encoder:
                 size_bytes = recordbatch.HEADER_BYTES + len(records)
                 if size_bytes > self._max_batch_bytes:
                     if rows == 1:
-                        return Encoded(tuple(batches), self._too_large(src, at, block, start.row, size_bytes))
+                        return Encoded(tuple(portions), self._too_large(src, at, block, start.row, size_bytes))
                     max_rows = max(1, min(rows // 2, int(rows * _FILL * self._max_batch_bytes / size_bytes)))
                     continue
                 if size_bytes < self._max_batch_bytes // 2:  # one large row must not make the others' batches small
                     max_rows = min(2 * max_rows, _ALL_ROWS)
                 self._learn(len(records) / (end - at))
                 position = Position(start.row + rows, block.start.byte_offset + end)
-                batches.append(Batch(start, position, self._codec, records, len(out)))
+                batch = Batch(0, rows, self._codec, records, len(out))
+                portions.append(Portion(start, position, (batch,)))
                 start = position
             at = end
             if status not in (csvkernel.OK, csvkernel.FULL):
-                return Encoded(tuple(batches), self._unreadable(src, at, block, start.row, status))
+                return Encoded(tuple(portions), self._unreadable(src, at, block, start.row, status))
             if not rows and status == csvkernel.OK:
                 break  # nothing but blank lines was left
         if start.row != block.end.row:
             raise AssertionError(f"the splitter counted rows to {block.end.row}, the encoder to {start.row}")
-        return Encoded(tuple(batches))
+        return Encoded(tuple(portions))
 
-    def frame(self, block: Block) -> bytes:
-        """The block's rows as the uncompressed records of one batch, to compare with what lies in the log."""
+    def frame(self, block: Block, skip: Offsets | None = None, take: Offsets | None = None) -> tuple[bytes, ...]:
+        """The block's rows as uncompressed records, a batch for each lane, to compare with what lies in the log.
+
+        Of each lane the first `skip` records are left out, and those behind the `take` next ones.
+        """
         out, end, rows, status = self._frame(np.frombuffer(block.data, np.uint8), 0, block.size_bytes, _ALL_ROWS)
         if status != csvkernel.OK or rows != block.rows:
             raise AssertionError(
                 f"rows {block.start.row} to {block.end.row} were sent but do not encode: {status}, {end}"
             )
-        return out.tobytes()
+        return (out.tobytes(),)
 
     def _frame(self, src: Bytes, at: int, stop: int, max_rows: int) -> tuple[Bytes, int, int, int]:
         """Run the kernel into this thread's buffer, grown as needed; return (records, end, rows, status).

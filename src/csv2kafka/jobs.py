@@ -24,7 +24,7 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, Receipt
+from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, LaneReceipt, Receipt, RecordShape
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source, open_source
@@ -145,30 +145,30 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
     dialect = Dialect(settings.delimiter)
     header = await asyncio.to_thread(_header, source, dialect)
-    shape = record_shape(header, dialect)
+    shape = RecordShape(header.columns, dialect)
     if found is not None:
-        _refuse_other_shape(found, shape)
+        _refuse_other_shape(found, shape.as_json())
     if settings.delivery == LEASE_ONLY:
         _LOG.warning(_WEAKER_PROMISE)
     patience_s = settings.kafka.delivery_timeout_s
     async with Keeper(run.store, found, patience_s=patience_s) as keeper, Client(settings.kafka) as client:
-        target = await topic.prepare(
+        targets = await topic.prepare(
             client,
             settings.topic,
             settings.partition,
             create=settings.create_topic,
             has_begun=found is not None and found.log is not None,
+            spread=bool(shape.key),
         )
         codec = recordbatch.CODECS[settings.compression]
         job = Job(
             run.job_id,
             source,
             header,
-            Encoder(header.columns, dialect, codec, target.max_message_bytes),
-            shape,
+            Encoder(shape, codec, targets[0].max_message_bytes, len(targets)),
             keeper,
             client,
-            target,
+            targets,
             settings.delivery,
             accept_new_producer_id=settings.accept_new_producer_id,
             store_is_only_authority=run.parts.store_is_only_authority,
@@ -184,7 +184,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             sender_factory=run.parts.sender_factory,
         )
         begin = f"going on behind row {found.last_line:,}" if found and found.last_line else "starting at row 1"
-        notify(f"job {run.job_id}: {begin}, {source.identity.uri} -> {target.partition}")
+        notify(f"job {run.job_id}: {begin}, {source.identity.uri} -> {_place(targets)}")
         finished = await pipeline.run()
     return _receipt(pipeline, job, "complete" if finished else "stopped")
 
@@ -193,15 +193,6 @@ def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, pr
     """Forget a job on purpose: its next run begins at row 1. Returns a sentence for the user."""
     open_store(checkpoint_url, job_id, region=region, profile=profile).forget(job_id)
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
-
-
-def record_shape(header: Header, dialect: Dialect) -> str:
-    """The options that decide what a record looks like, as JSON: equal shapes make equal records."""
-    return json.dumps(
-        {"format": "json", "delimiter": dialect.delimiter, "quote": dialect.quote, "columns": header.columns},
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
 
 
 def _header(source: Source, dialect: Dialect) -> Header:
@@ -213,7 +204,8 @@ def _refuse_other_shape(found: Checkpoint, shape: str) -> None:
     if found.record_shape is None or found.record_shape == shape:
         return
     then, now = json.loads(found.record_shape), json.loads(shape)
-    changes = [f"{name}: {then.get(name)!r} then, {now[name]!r} now" for name in now if then.get(name) != now[name]]
+    names = [name for name in {**now, **then} if then.get(name) != now.get(name)]
+    changes = [f"{name}: {then.get(name)!r} then, {now.get(name)!r} now" for name in names]
     raise JobConflict(
         f"this job began with other options for its records ({'; '.join(changes)})",
         hint="Records of one job must be alike: give the old options again, or load under a new --job-id.",
@@ -221,23 +213,22 @@ def _refuse_other_shape(found: Checkpoint, shape: str) -> None:
 
 
 def _already_complete(found: Checkpoint, settings: RunSettings, source: Source) -> Receipt:
-    log = found.log
-    if log is not None and (log.topic, log.partition) != (settings.topic, settings.partition or 0):
+    lanes = found.log.lanes if found.log else ()
+    partitions = {lane.partition for lane in lanes}
+    if lanes and (lanes[0].topic != settings.topic or settings.partition not in (None, *partitions)):
         raise JobConflict(
-            f"job {found.job_id} is complete, in partition {log.partition} of topic {log.topic}",
+            f"job {found.job_id} is complete, in {', '.join(map(str, lanes))}",
             hint="To load the file elsewhere as well, give that load a --job-id of its own.",
         )
     return Receipt(
         job_id=found.job_id,
         source=source.identity,
         topic=settings.topic,
-        partition=settings.partition or 0,
+        partitions=_lane_receipts(found),
         status="already complete",
         rows=found.last_line,
         rows_this_run=0,
         bytes=found.byte_offset or 0,
-        first_offset=found.first_offset or 0,
-        next_offset=log.next_offset if log else 0,
         delivery=settings.delivery,
         takeovers=0,
         foreign_records=0,
@@ -257,14 +248,12 @@ def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
     return Receipt(
         job_id=job.job_id,
         source=job.source.identity,
-        topic=job.target.partition.topic,
-        partition=job.target.partition.partition,
+        topic=job.targets[0].partition.topic,
+        partitions=_lane_receipts(checkpoint),
         status=status,
         rows=checkpoint.last_line,
         rows_this_run=rows_this_run,
         bytes=checkpoint.byte_offset or 0,
-        first_offset=checkpoint.first_offset or 0,
-        next_offset=checkpoint.log.next_offset if checkpoint.log else 0,
         delivery=job.delivery,
         takeovers=progress.takeovers,
         foreign_records=progress.foreign_records,
@@ -273,3 +262,14 @@ def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
         resumed_at_row=progress.rows_before,
         startup_s=progress.startup_s,
     )
+
+
+def _lane_receipts(checkpoint: Checkpoint) -> tuple[LaneReceipt, ...]:
+    lanes = checkpoint.log.lanes if checkpoint.log else ()
+    return tuple(LaneReceipt(lane.topic, lane.partition, lane.first_offset, lane.next_offset) for lane in lanes)
+
+
+def _place(targets: Sequence[topic.Target]) -> str:
+    if len(targets) == 1:
+        return str(targets[0].partition)
+    return f"{targets[0].partition.topic} ({len(targets)} partitions)"

@@ -7,8 +7,9 @@ Rows are CSV records (a quoted newline does not end one), counted without the he
 from __future__ import annotations
 
 import enum
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,11 +34,91 @@ class SourceIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """A place where reading a compressed or transcoded object may begin anew."""
+
+    text_byte: int
+    object_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
-    """How fields are told apart: two different single ASCII characters, neither a line end."""
+    """How fields are told apart: different single ASCII characters, none of them a line end."""
 
     delimiter: str = ","
     quote: str = '"'
+    escape: str | None = None  # takes the character behind it as text, as in Python's csv
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Where the columns' names come from, and with them where the first row is."""
+
+    skip_lines: int = 0  # physical lines before everything else
+    has_header: bool = True
+    columns: tuple[str, ...] | None = None  # instead of the header's names, or of c1, c2 ... where there is none
+
+
+class Kind(enum.StrEnum):
+    """What a column's text must be, and how a JSON record holds it: README, "Types"."""
+
+    STRING = "string"
+    INT = "int"
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    BOOL = "bool"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What becomes of one column. `nullable` None: as without a schema, only the null value is null."""
+
+    name: str  # in the record
+    kind: Kind = Kind.STRING
+    nullable: bool | None = None
+    dropped: bool = False  # from the value; it is read and checked all the same, and may be a key
+
+
+ValueFormat = Literal["json", "csv", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordShape:
+    """Everything that decides what a row's record looks like: equal shapes make equal records of equal bytes."""
+
+    columns: tuple[str, ...]  # of the file
+    dialect: Dialect = Dialect()
+    naming: Naming = Naming()
+    null_value: str | None = None  # a field of this text is null
+    fields: tuple[Field, ...] | None = None  # one for each column; None: strings under the columns' names
+    key: tuple[str, ...] = ()  # columns
+    value_format: ValueFormat = "json"
+    file_name: str | None = None  # with it, each record has headers that say where its row was
+    headers: tuple[tuple[str, str], ...] = ()  # the same on each record
+
+    def as_json(self) -> str:
+        """The shape's fingerprint in a checkpoint. Options that are not used leave no trace in it."""
+        fields = [[field.name, field.kind, field.nullable, field.dropped] for field in self.fields or ()]
+        named: dict[str, Any] = {
+            "format": self.value_format,
+            "delimiter": self.dialect.delimiter,
+            "quote": self.dialect.quote,
+            "columns": self.columns,
+            "escape": self.dialect.escape,
+            "skip-lines": self.naming.skip_lines,
+            "no-header": not self.naming.has_header,
+            "null-value": self.null_value,
+            "schema": fields,
+            "key": self.key,
+            "file.name": self.file_name,
+            "headers": self.headers,
+        }
+        always = ("format", "delimiter", "quote", "columns", *(("null-value",) if self.null_value == "" else ()))
+        kept = {name: value for name, value in named.items() if name in always or value}
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +145,23 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows `start` to `end`, framed and compressed: everything of a RecordBatch but its header."""
+    """Rows for one lane (a partition), framed and compressed: everything of a RecordBatch but its header."""
 
-    start: Position
-    end: Position
+    lane: int
+    rows: int
     codec: int
     records: bytes
     uncompressed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Rows `start` to `end` as at most one batch for each lane. With all of them acknowledged, `end` is safe."""
+
+    start: Position
+    end: Position
+    batches: tuple[Batch, ...]
+    ahead_rows: tuple[int, ...] = ()  # of each lane: records behind `end` that the log has already
 
     @property
     def rows(self) -> int:
@@ -99,15 +190,31 @@ class JobStatus(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LogPosition:
-    """Where a job stands in Kafka: the next offset that may hold a row of it, and what lies right before."""
+class LanePosition:
+    """Where a job stands in one partition: the next offset that may hold a row of it, and what lies right before.
 
-    cluster_id: str
+    `ahead_rows` of its rows lie before that offset although they come behind the checkpoint's position in the file:
+    lanes are acknowledged each for itself, the position is what all of them have reached.
+    """
+
     topic: str
     topic_id: str
     partition: int
     next_offset: int
+    first_offset: int  # the log's end when the job began
     last_own: OwnMark | None = None
+    ahead_rows: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """Where a job stands in Kafka, in each of its lanes (the partitions that it writes to)."""
+
+    cluster_id: str
+    lanes: tuple[LanePosition, ...]
     producer_ids: tuple[int, ...] = ()  # every producer id this job ever wrote with, the newest last
 
 
@@ -116,7 +223,7 @@ class Checkpoint:
     """What a job may rely on after a crash. Only acknowledged rows are ever counted.
 
     `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
-    plan's fields alone (last_line, total_sent). `first_offset` is the log's end when the job began;
+    plan's fields alone (last_line, total_sent).
     `record_shape` names the options that decide what a record looks like.
     """
 
@@ -128,7 +235,6 @@ class Checkpoint:
     source: SourceIdentity | None = None
     record_shape: str | None = None
     log: LogPosition | None = None
-    first_offset: int | None = None
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
 
     @property
@@ -153,19 +259,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneReceipt:
+    """A partition's part of a job; offsets from `first_offset` to before `next_offset`."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a run did, for the user and for machines (`--json`)."""
 
     job_id: str
     source: SourceIdentity
     topic: str
-    partition: int
+    partitions: tuple[LaneReceipt, ...]
     status: str  # complete | already complete | stopped
     rows: int  # of the whole job
     rows_this_run: int
     bytes: int
-    first_offset: int
-    next_offset: int
     delivery: Delivery
     takeovers: int
     foreign_records: int  # of other programs, seen between this run's rows
@@ -173,3 +287,16 @@ class Receipt:
     rows_per_s: float
     resumed_at_row: int
     startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
+
+    @property
+    def partition(self) -> int | None:
+        """Of the only partition that rows went to; None, like the two below, where there are several or none yet."""
+        return self.partitions[0].partition if len(self.partitions) == 1 else None
+
+    @property
+    def first_offset(self) -> int | None:
+        return self.partitions[0].first_offset if len(self.partitions) == 1 else None
+
+    @property
+    def next_offset(self) -> int | None:
+        return self.partitions[0].next_offset if len(self.partitions) == 1 else None

@@ -18,6 +18,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from csv2kafka import failpoints
 from csv2kafka.encoder import Encoded
 from csv2kafka.errors import BadData, ConfigError, Csv2KafkaError, Fenced
@@ -25,7 +27,7 @@ from csv2kafka.eta import eta_s
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Batch, Block, Checkpoint, JobStatus, Position, Sample
+from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Sample
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
 from csv2kafka.threads import started_pool
@@ -64,6 +66,14 @@ class Progress:
     foreign_records: int = 0
     startup_s: float | None = None
     ack_latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A portion under way, with the base offsets to come, one for each of its batches."""
+
+    portion: Portion
+    answers: tuple[asyncio.Future[int], ...]
 
 
 class Pipeline:
@@ -141,7 +151,7 @@ class Pipeline:
                 finished = await self._one_epoch()
                 if finished:
                     # A topic deleted and made again under a run takes its batches, too, and nothing looks wrong.
-                    await self._job.client.confirm(self._job.target.partition)
+                    await self._confirm_topics()
                 return finished
             except EpochUsedUp as error:
                 _LOG.info("taking the partition over again: %s", error)
@@ -168,59 +178,66 @@ class Pipeline:
             self.progress.sending_since_s = time.monotonic()
             self.progress.rows_before = standing.checkpoint.last_line
             self.progress.bytes_before = standing.checkpoint.byte_offset or 0
-        sender = self._sender_factory(self._job.client, standing.footing)
+        senders = tuple(self._sender_factory(self._job.client, footing) for footing in standing.footings)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(part)
-            for part in (self._pump(sender, standing.checkpoint), self._tick(sender), self._watch_topic())
+            for part in (self._pump(senders, standing.checkpoint), self._tick(senders), self._watch_topics())
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sender.close()
+            for sender in senders:
+                sender.close()
             for task in tasks:
                 if not task.done():
                     task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            self.progress.retries += sender.retries
-            self.progress.foreign_records += sender.foreign_records
+            self.progress.retries += sum(sender.retries for sender in senders)
+            self.progress.foreign_records += sum(sender.foreign_records for sender in senders)
         return _first_failure_or(outcomes)
 
-    async def _pump(self, sender: Sender, checkpoint: Checkpoint) -> bool:
+    async def _pump(self, senders: Sequence[Sender], checkpoint: Checkpoint) -> bool:
         queue: asyncio.Queue[Awaitable[Encoded] | None] = asyncio.Queue(_BLOCKS_AHEAD)
-        feeder = asyncio.create_task(self._feed(queue, Position(checkpoint.last_line, checkpoint.byte_offset or 0)))
-        unacknowledged: deque[tuple[Batch, asyncio.Future[int]]] = deque()
+        feeder = asyncio.create_task(self._feed(queue, checkpoint))
+        unacknowledged: deque[_Sent] = deque()
         try:
             while (encoding := await queue.get()) is not _NO_BLOCK:
                 try:
                     encoded = await encoding
                 except Csv2KafkaError:  # nothing more can be read; what was sent before counts all the same
-                    await self._acknowledge(sender, unacknowledged, keep=0)
+                    await self._acknowledge(senders, unacknowledged, keep=0)
                     raise
                 failpoints.reach("block_encoded")
-                for batch in encoded.batches:
+                for portion in encoded.portions:
                     await self._keeper.held()
-                    if not sender.can_send(batch):
-                        await self._acknowledge(sender, unacknowledged, keep=0)
+                    if not all(senders[batch.lane].can_send(batch) for batch in portion.batches):
+                        await self._acknowledge(senders, unacknowledged, keep=0)
                         raise EpochUsedUp("this producer epoch is used up or 12 hours old")
-                    unacknowledged.append((batch, sender.send(batch)))
+                    answers = tuple(senders[batch.lane].send(batch) for batch in portion.batches)
+                    unacknowledged.append(_Sent(portion, answers))
                     # One more than is in flight: the next request is ready when the answer comes.
-                    await self._acknowledge(sender, unacknowledged, keep=1)
+                    await self._acknowledge(senders, unacknowledged, keep=1)
                 if encoded.bad is not None:
-                    await self._acknowledge(sender, unacknowledged, keep=0)
+                    await self._acknowledge(senders, unacknowledged, keep=0)
                     raise encoded.bad
-            await self._acknowledge(sender, unacknowledged, keep=0)
+            await self._acknowledge(senders, unacknowledged, keep=0)
             return await feeder
         finally:
             # What is still under way is doubtful from here on, and the next take-over asks the log about it.
-            abandoned: list[asyncio.Future[Any]] = [feeder, *(answer for _, answer in unacknowledged)]
+            abandoned: list[asyncio.Future[Any]] = [
+                feeder,
+                *(answer for sent in unacknowledged for answer in sent.answers),
+            ]
             for task in abandoned:
                 task.cancel()
             await asyncio.gather(*abandoned, return_exceptions=True)
 
-    async def _feed(self, queue: asyncio.Queue[Awaitable[Encoded] | None], start: Position) -> bool:
+    async def _feed(self, queue: asyncio.Queue[Awaitable[Encoded] | None], checkpoint: Checkpoint) -> bool:
         """Put blocks being encoded into the queue, in order; a failure to read comes in its place. True: at the end."""
         loop = asyncio.get_running_loop()
         job = self._job
+        start = Position(checkpoint.last_line, checkpoint.byte_offset or 0)
+        ahead = np.array([lane.ahead_rows for lane in checkpoint.log.lanes] if checkpoint.log else [], dtype=np.int64)
         chunks = job.source.read_from(start.byte_offset)
         blocks = split(chunks, start, job.encoder.dialect, lambda: job.encoder.block_bytes)
         reached_end = False
@@ -231,7 +248,12 @@ class Pipeline:
                     reached_end = True
                     break
                 failpoints.reach("block_read")
-                await queue.put(loop.run_in_executor(self._encoders, job.encoder.encode, block))
+                if ahead.any():  # each block must know how many the ones before it left out
+                    encoding = loop.run_in_executor(self._encoders, job.encoder.encode, block, ahead)
+                    await asyncio.wait((encoding,))
+                else:
+                    encoding = loop.run_in_executor(self._encoders, job.encoder.encode, block)
+                await queue.put(encoding)
         except Exception as error:  # noqa: BLE001 - raised by the pump, which would wait for ever if this task just died
             failed: asyncio.Future[Encoded] = loop.create_future()
             failed.set_exception(error)
@@ -242,55 +264,70 @@ class Pipeline:
         await queue.put(_NO_BLOCK)
         return reached_end
 
-    async def _acknowledge(
-        self, sender: Sender, unacknowledged: deque[tuple[Batch, asyncio.Future[int]]], *, keep: int
-    ) -> None:
-        """Wait until at most `keep` batches are without an answer; each answer moves the safe position."""
+    async def _acknowledge(self, senders: Sequence[Sender], unacknowledged: deque[_Sent], *, keep: int) -> None:
+        """Wait until at most `keep` portions are without all their answers; each moves the safe position."""
         while len(unacknowledged) > keep:
-            batch, answer = unacknowledged[0]
-            await answer
+            sent = unacknowledged[0]
+            offsets = await _all(sent.answers)
             failpoints.reach("batch_acked")
             unacknowledged.popleft()
             if self.progress.startup_s is None:
                 self.progress.startup_s = time.monotonic() - self.progress.began_s
-            self._advance(batch, sender)
+            self._advance(sent.portion, offsets, senders)
             failpoints.reach("position_moved")
 
-    def _advance(self, batch: Batch, sender: Sender) -> None:
+    def _advance(self, portion: Portion, offsets: Sequence[int], senders: Sequence[Sender]) -> None:
         checkpoint = self.checkpoint
         if checkpoint is None or checkpoint.log is None:
             raise AssertionError("a take-over leaves a checkpoint with a place in the log")
-        if batch.start.row != checkpoint.last_line:
-            raise AssertionError(f"row {batch.start.row} was acknowledged after row {checkpoint.last_line}")
+        if portion.start.row != checkpoint.last_line:
+            raise AssertionError(f"row {portion.start.row} was acknowledged after row {checkpoint.last_line}")
+        lanes = list(checkpoint.log.lanes)
+        for batch, base_offset in zip(portion.batches, offsets, strict=True):
+            lane, sender = lanes[batch.lane], senders[batch.lane]
+            lanes[batch.lane] = replace(
+                lane,
+                next_offset=base_offset + batch.rows,
+                last_own=sender.mark_behind(lane.last_own, batch.rows),
+            )
+            self.progress.ack_latency_s = sender.ack_latency_s
+            self._tell_of_others(sender)
+        for number, ahead_rows in enumerate(portion.ahead_rows):
+            lanes[number] = replace(lanes[number], ahead_rows=ahead_rows)
         self.checkpoint = replace(
             checkpoint,
-            last_line=batch.end.row,
-            byte_offset=batch.end.byte_offset,
-            total_sent=checkpoint.total_sent + batch.rows,
-            log=replace(checkpoint.log, next_offset=sender.next_offset, last_own=sender.last_own),
+            last_line=portion.end.row,
+            byte_offset=portion.end.byte_offset,
+            total_sent=checkpoint.total_sent + portion.rows,
+            log=replace(checkpoint.log, lanes=tuple(lanes)),
         )
-        self.progress.ack_latency_s = sender.ack_latency_s
+        saved = self._keeper.saved
+        due = self._interval_rows and saved and portion.end.row - saved.last_line >= self._interval_rows
+        self._keeper.offer(self.checkpoint, at_once=bool(due))
+
+    def _tell_of_others(self, sender: Sender) -> None:
         if sender.foreign_records and not self._foreign_told:
             self._foreign_told = True
-            _LOG.warning("other programs write to %s as well: they lie between the rows", self._job.target.partition)
-        saved = self._keeper.saved
-        due = self._interval_rows and saved and batch.end.row - saved.last_line >= self._interval_rows
-        self._keeper.offer(self.checkpoint, at_once=bool(due))
+            _LOG.warning("other programs write to %s as well: they lie between the rows", sender.target)
 
     async def _save_last(self, status: JobStatus) -> None:
         if self.checkpoint is not None:
             self.checkpoint = replace(self.checkpoint, status=status)
             await self._keeper.save(self.checkpoint)
 
-    async def _watch_topic(self) -> None:
+    async def _watch_topics(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            await self._job.client.confirm(self._job.target.partition)
+            await self._confirm_topics()
 
-    async def _tick(self, sender: Sender) -> None:
+    async def _confirm_topics(self) -> None:
+        for target in {target.partition.topic: target for target in self._job.targets}.values():
+            await self._job.client.confirm(target.partition)
+
+    async def _tick(self, senders: Sequence[Sender]) -> None:
         while True:
             await asyncio.sleep(0.5 if self.progress.startup_s is None else 1.0)
-            self._sample(sender.retries)
+            self._sample(sum(sender.retries for sender in senders))
 
     def _sample(self, retries_of_epoch: int = 0) -> None:
         """Tell the sinks; the last time when all is over, so that they know the end and hear of the shortest run."""
@@ -315,6 +352,17 @@ class Pipeline:
         )
         for sink in self._sinks:
             sink.record(sample)
+
+
+async def _all(answers: Sequence[asyncio.Future[int]]) -> list[int]:
+    """Every answer; the first failure is raised when all have come to an end."""
+    if len(answers) == 1:
+        return [await answers[0]]
+    outcomes = await asyncio.gather(*answers, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, int)]
 
 
 def pause_before_takeover_s(in_vain: int) -> float:

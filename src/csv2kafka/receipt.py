@@ -10,8 +10,12 @@ from csv2kafka.model import FENCED, Receipt
 
 
 def as_dict(receipt: Receipt) -> dict[str, Any]:
-    """The receipt's fields, the source nested, and `bytes_per_s`; None becomes null."""
-    return {**asdict(receipt), "bytes_per_s": bytes_per_s(receipt)}
+    """The receipt's fields, source and partitions nested, and `bytes_per_s`; None becomes null.
+
+    `partition`, `first_offset` and `next_offset` are those of the only partition, null where there are several.
+    """
+    one = {name: getattr(receipt, name) for name in ("partition", "first_offset", "next_offset")}
+    return {**asdict(receipt), **one, "bytes_per_s": bytes_per_s(receipt)}
 
 
 def as_text(receipt: Receipt) -> str:
@@ -22,7 +26,7 @@ def as_text(receipt: Receipt) -> str:
         "job": receipt.job_id,
         "source": source.uri,
         "identity": f"etag {source.etag}{version}",
-        "topic": f"{receipt.topic}, partition {receipt.partition}",
+        "topic": _topic(receipt),
         "offsets": _offsets(receipt),
         "rows": _rows(receipt),
         "bytes": _bytes(receipt),
@@ -51,10 +55,19 @@ def _headline(receipt: Receipt) -> str:
     return f"{receipt.status}: {rows} of {receipt.source.uri} in {receipt.topic}"
 
 
+def _topic(receipt: Receipt) -> str:
+    if len(receipt.partitions) > 1:
+        return f"{receipt.topic}, {len(receipt.partitions)} partitions"
+    return ", ".join((receipt.topic, *(f"partition {lane.partition}" for lane in receipt.partitions)))
+
+
 def _offsets(receipt: Receipt) -> str:
-    if receipt.next_offset <= receipt.first_offset:
+    written = [lane for lane in receipt.partitions if lane.next_offset > lane.first_offset]
+    if not written:
         return "none"
-    return f"{receipt.first_offset:,} to {receipt.next_offset - 1:,}"
+    if len(receipt.partitions) == 1:
+        return f"{written[0].first_offset:,} to {written[0].next_offset - 1:,}"
+    return ", ".join(f"{lane.partition}: {lane.first_offset:,} to {lane.next_offset - 1:,}" for lane in written)
 
 
 def _rows(receipt: Receipt) -> str:

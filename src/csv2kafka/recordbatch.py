@@ -106,6 +106,31 @@ def headers(data: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
         at = end
 
 
+def bodies(records: bytes) -> list[bytes]:
+    """Of each framed record its key, value and headers as they are framed, without its place in the batch."""
+    found = []
+    at = 0
+    while at < len(records):
+        length, at = _varint(records, at)
+        end = at + length
+        _, at = _varint(records, at + 1)  # behind the attributes: the timestamp
+        _, at = _varint(records, at)  # the offset
+        found.append(records[at:end])
+        at = end
+    return found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+
+
 def _lz4(data: memoryview) -> bytes:
     # Kafka refuses frames whose blocks depend on each other; its own clients write blocks of 64 KiB as well.
     packed: bytes = lz4.frame.compress(

@@ -1,7 +1,7 @@
-"""Take a partition over: start, resume, and the way out of every doubtful send are this one path.
+"""Take a job's partitions over: start, resume, and the way out of every doubtful send are this one path.
 
 Fence off whoever wrote before, read what of ours lies behind the checkpoint, prove it against the file, save, and
-hand a footing to the sender. The steps themselves are in `kafka/`: fence, tail, guards; here is their order, which
+hand footings to the senders. The steps themselves are in `kafka/`: fence, tail, guards; here is their order, which
 is what makes them safe. Blocking work (file, checkpoint store) runs in threads.
 """
 
@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import closing
 from dataclasses import dataclass, replace
 
-from csv2kafka import failpoints, recordbatch
+from csv2kafka import failpoints, proof
 from csv2kafka.clock import boottime_s
 from csv2kafka.encoder import Encoder
-from csv2kafka.errors import JobConflict
 from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing
 from csv2kafka.kafka.topic import Target
 from csv2kafka.keeper import Keeper
-from csv2kafka.model import FENCED, LEASE_ONLY, Checkpoint, Delivery, Header, JobStatus, LogPosition, Position
+from csv2kafka.model import (
+    FENCED,
+    LEASE_ONLY,
+    Checkpoint,
+    Delivery,
+    Header,
+    JobStatus,
+    LanePosition,
+    LogPosition,
+    Position,
+)
 from csv2kafka.sources import Source
-from csv2kafka.splitter import skip_rows, take_rows
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,10 +45,9 @@ class Job:
     source: Source
     header: Header
     encoder: Encoder
-    record_shape: str
     keeper: Keeper
     client: Client
-    target: Target
+    targets: tuple[Target, ...]  # the lanes: one for each that the encoder writes batches for
     delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
     store_is_only_authority: bool = False  # start at row 1 even if Kafka remembers that the job wrote before
@@ -49,10 +55,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The outcome: what may be relied on, saved already, and what the sender stands on."""
+    """The outcome: what may be relied on, saved already, and what the senders stand on, one in each lane."""
 
     checkpoint: Checkpoint
-    footing: Footing
+    footings: tuple[Footing, ...]
     foreign_records: int  # of other programs, found behind the checkpoint
 
 
@@ -73,42 +79,64 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     await job.keeper.save(checkpoint)
     failpoints.reach("epoch_saved")
 
-    read = await _read_tail(job, producer, log, is_first=found is None)
+    reads = await _read_tails(job, producer, log, is_first=found is None)
     since_s = boottime_s()
     failpoints.reach("tail_read")
-    own = tail.reconcile(read.headers, log.producer_ids, log.last_own)
-    if own.foreign_records:
+    owns = [
+        tail.reconcile(read.headers, log.producer_ids, lane.last_own)
+        for read, lane in zip(reads, log.lanes, strict=True)
+    ]
+    foreign_records = sum(own.foreign_records for own in owns)
+    if foreign_records:
         _LOG.warning(
             "other programs write to %s as well (%d records since the checkpoint): they lie between the rows",
-            job.target.partition,
-            own.foreign_records,
+            job.targets[0].partition.topic,
+            foreign_records,
         )
-    position = await asyncio.to_thread(_prove, job, _position_of(checkpoint), own, read.last_records)
+    # The rows in each lane behind the checkpoint's position: found now, and found by take-overs before this one.
+    tails = [
+        proof.LaneTail(lane.ahead_rows + own.rows, own.last_batch, read.last_records)
+        for lane, own, read in zip(log.lanes, owns, reads, strict=True)
+    ]
+    proven = await asyncio.to_thread(proof.prove, job.source, job.encoder, job.targets, _position_of(checkpoint), tails)
     failpoints.reach("tail_proven")
-    log = replace(log, next_offset=own.next_offset or log.next_offset, last_own=own.last)
+    lanes = tuple(
+        replace(lane, next_offset=own.next_offset or lane.next_offset, last_own=own.last, ahead_rows=ahead_rows)
+        for lane, own, ahead_rows in zip(log.lanes, owns, proven.ahead_rows, strict=True)
+    )
     checkpoint = replace(
         checkpoint,
-        last_line=position.row,
-        byte_offset=position.byte_offset,
-        total_sent=checkpoint.total_sent + own.rows,
-        log=log,
+        last_line=proven.position.row,
+        byte_offset=proven.position.byte_offset,
+        total_sent=checkpoint.total_sent + proven.position.row - checkpoint.last_line,
+        log=replace(log, lanes=lanes),
     )
     await job.keeper.save(checkpoint)
     failpoints.reach("takeover_saved")
-    if own.rows:
-        _LOG.info("%d rows behind the checkpoint were already in the topic", own.rows)
-    own_offset = log.next_offset - 1 if log.last_own else None
-    footing = Footing(job.target.partition, producer, read.end_offset, read.timestamp_ms, since_s, own_offset)
-    return Standing(checkpoint, footing, own.foreign_records)
+    rows = sum(own.rows for own in owns)
+    if rows:
+        _LOG.info("%d rows behind the checkpoint were already in the topic", rows)
+    footings = tuple(
+        _footing(target, producer, read, lane, since_s)
+        for target, read, lane in zip(job.targets, reads, lanes, strict=True)
+    )
+    return Standing(checkpoint, footings, foreign_records)
+
+
+def _footing(
+    target: Target, producer: fence.ProducerEpoch, read: tail.Tail, lane: LanePosition, since_s: float
+) -> Footing:
+    own_offset = lane.next_offset - 1 if lane.last_own else None
+    return Footing(target.partition, producer, read.end_offset, read.timestamp_ms, since_s, own_offset)
 
 
 async def _new_producer(job: Job, log: LogPosition, *, is_first: bool) -> fence.ProducerEpoch:
     """The producer to write with from now on. Raises JobConflict where its history forbids that."""
     if job.delivery == LEASE_ONLY:
-        if is_first and log.next_offset:
+        if is_first and any(lane.next_offset for lane in log.lanes):
             _LOG.warning(
                 "%s is not empty, and without a fence nothing tells whether this job has written to it before",
-                job.target.partition,
+                job.targets[0].partition.topic,
             )
         return await fence.unfenced_producer(job.client)
     producer = await fence.new_epoch(job.client, _transactional_id(job))
@@ -120,30 +148,36 @@ async def _new_producer(job: Job, log: LogPosition, *, is_first: bool) -> fence.
     return producer
 
 
-async def _read_tail(job: Job, producer: fence.ProducerEpoch, log: LogPosition, *, is_first: bool) -> tail.Tail:
-    """What lies behind the checkpoint, behind which nothing of earlier instances can come any more (fenced) or
-    did come for a while (lease-only).
+async def _read_tails(job: Job, producer: fence.ProducerEpoch, log: LogPosition, *, is_first: bool) -> list[tail.Tail]:
+    """What lies behind the checkpoint in each lane, behind which nothing of earlier instances can come any more
+    (fenced) or did come for a while (lease-only).
     """
-    partition = job.target.partition
+    partitions = [target.partition for target in job.targets]
+    starts = [lane.next_offset for lane in log.lanes]
     if job.delivery == LEASE_ONLY:
         still_s = 0.0 if is_first else STILL_S
-        return await tail.read_to_stable_end(job.client, partition, log.next_offset, log.producer_ids, still_s=still_s)
-    await fence.append_marker(job.client, _transactional_id(job), producer, partition)
-    return await tail.read_to_marker(job.client, partition, log.next_offset, producer, log.producer_ids)
+        return [
+            await tail.read_to_stable_end(job.client, partition, start, log.producer_ids, still_s=still_s)
+            for partition, start in zip(partitions, starts, strict=True)
+        ]
+    await fence.append_markers(job.client, _transactional_id(job), producer, partitions)
+    return [
+        await tail.read_to_marker(job.client, partition, start, producer, log.producer_ids)
+        for partition, start in zip(partitions, starts, strict=True)
+    ]
 
 
 def _transactional_id(job: Job) -> str:
-    return fence.transactional_id(job.job_id, job.target.partition.topic)
+    return fence.transactional_id(job.job_id, job.targets[0].partition.topic)
 
 
 async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
-    """The checkpoint to go on from: the one found, or a new one at the log's end."""
+    """The checkpoint to go on from: the one found, or a new one at the logs' ends."""
     if found is not None and found.log is not None:
-        guards.same_topic(found.log, job.target)
-        await guards.same_log(job.client, found.log, job.target)
+        guards.same_topics(found.log, job.targets)
+        for lane, target in zip(found.log.lanes, job.targets, strict=True):
+            await guards.same_log(job.client, lane, target)
         return replace(found, status=JobStatus.IN_PROGRESS)
-    _, end = await tail.log_range(job.client, job.target.partition)
-    partition = job.target.partition
     position = Position(0, job.header.end_byte)
     total_sent = 0
     if found is not None and found.last_line > 0:
@@ -153,17 +187,21 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
             found.last_line,
             found.last_line + 1,
         )
-        position = await asyncio.to_thread(_row_after, job, position, found.last_line)
+        position = await asyncio.to_thread(proof.row_after, job.source, job.encoder.dialect, position, found.last_line)
         total_sent = found.total_sent
+    lanes = []
+    for target in job.targets:
+        _, end = await tail.log_range(job.client, target.partition)
+        at = target.partition
+        lanes.append(LanePosition(at.topic, at.topic_id, at.partition, end, end))
     return Checkpoint(
         job_id=job.job_id,
         last_line=position.row,
         total_sent=total_sent,
         byte_offset=position.byte_offset,
         source=job.source.identity,
-        record_shape=job.record_shape,
-        log=LogPosition(job.target.cluster_id, partition.topic, partition.topic_id, partition.partition, end),
-        first_offset=end,
+        record_shape=job.encoder.shape.as_json(),
+        log=LogPosition(job.targets[0].cluster_id, tuple(lanes)),
     )
 
 
@@ -177,43 +215,12 @@ async def _refuse_lost_checkpoint(job: Job, producer: fence.ProducerEpoch) -> No
             "Kafka remembers an earlier run of job %s, the checkpoint table does not: beginning at row 1", job.job_id
         )
         return
-    first, end = await tail.log_range(job.client, job.target.partition)
-    remembered = await fence.remembers(job.client, producer.producer_id, job.target.partition)
-    guards.lost_checkpoint(job.job_id, producer, job.target, remembered=remembered, log_is_empty=first == end)
-
-
-def _prove(job: Job, start: Position, own: tail.OwnRows, last_records: bytes) -> Position:
-    """The position behind the job's last row in the log, after comparing its last batch with the file."""
-    last = own.last_batch
-    if last is None:
-        return start
-    goal = start.row + own.rows
-    at = _row_after(job, start, own.rows - last.rows)
-    with closing(job.source.read_from(at.byte_offset)) as chunks:
-        block = take_rows(chunks, at, last.rows, job.encoder.dialect)
-    if block.rows != last.rows or job.encoder.frame(block) != recordbatch.decompress(
-        last.codec, memoryview(last_records)
-    ):
-        raise JobConflict(
-            f"the records at offsets {last.base_offset} to {last.next_offset - 1} of {job.target.partition} "
-            f"are not rows {at.row + 1} to {goal} of {job.source.identity.uri}",
-            hint="The topic holds other rows than the file: it was loaded from another file or with other options. "
-            "Nothing was sent. Use another --job-id and topic, or csv2kafka reset JOB.",
-        )
-    return block.end
-
-
-def _row_after(job: Job, start: Position, rows: int) -> Position:
-    if rows == 0:
-        return start
-    with closing(job.source.read_from(start.byte_offset)) as chunks:
-        position = skip_rows(chunks, start, rows, job.encoder.dialect)
-    if position.row != start.row + rows:
-        raise JobConflict(
-            f"{job.source.identity.uri} has {position.row} rows, but {start.row + rows} were sent",
-            hint="The topic or the checkpoint belongs to another file. Use another --job-id, or csv2kafka reset JOB.",
-        )
-    return position
+    remembered, is_empty = False, True
+    for target in job.targets:
+        first, end = await tail.log_range(job.client, target.partition)
+        is_empty = is_empty and first == end
+        remembered = remembered or await fence.remembers(job.client, producer.producer_id, target.partition)
+    guards.lost_checkpoint(job.job_id, producer, job.targets[0], remembered=remembered, log_is_empty=is_empty)
 
 
 def _log_of(checkpoint: Checkpoint) -> LogPosition:

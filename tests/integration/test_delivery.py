@@ -22,7 +22,7 @@ from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
-from csv2kafka.model import Batch, LogPosition, Position
+from csv2kafka.model import Batch, LogPosition
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import Source, open_source
 from tests.support.admin import create_topic
@@ -91,18 +91,18 @@ def test_a_superseded_instance_can_write_nothing_any_more(broker: Broker, topic:
     """Not at InitProducerId, but once the new marker is in the log; and its sequences do not matter."""
     settings = KafkaSettings(bootstrap=broker.bootstrap)
     records = recordbatch.compress(0, memoryview(b"\x12\x00\x00\x00\x01\x06abc\x00"))
-    one = Batch(Position(0, 0), Position(1, 1), 0, records, len(records))
+    one = Batch(0, 1, 0, records, len(records))
 
     async def stand(client: Client, target: topics.Target) -> Sender:
         producer = await fence.new_epoch(client, "csv2kafka:zombie:test")
         _, end = await tail.log_range(client, target.partition)
-        await fence.append_marker(client, "csv2kafka:zombie:test", producer, target.partition)
+        await fence.append_markers(client, "csv2kafka:zombie:test", producer, [target.partition])
         read = await tail.read_to_marker(client, target.partition, end, producer, ())
         return Sender(client, Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s()))
 
     async def main() -> None:
         async with Client(settings) as client:
-            target = await topics.prepare(client, topic, None, create=False)
+            (target,) = await topics.prepare(client, topic, None, create=False)
             zombie = await stand(client, target)
             await zombie.send(one)
             successor = await stand(client, target)
@@ -326,7 +326,7 @@ def test_a_broker_killed_and_restarted_mid_load(tmp_path: Path, kafka_version: s
 
 
 def test_an_exhausted_epoch_is_refused() -> None:
-    log = LogPosition("c", "t", "id", 0, 0, None, (7,))
+    log = LogPosition("c", (), (7,))
     with pytest.raises(ConfigError, match="epoch 32000"):
         guards.known_producer(log, fence.ProducerEpoch(7, 32_000), accept_new=False)
     with pytest.raises(JobConflict, match="new producer id"):
@@ -341,8 +341,11 @@ def test_failures_that_no_take_over_cures_end_with_try_again(
     monkeypatch.setattr(pipeline, "pause_before_takeover_s", lambda _: 0.0)
 
     class RefusedSender(Sender):
+        given_rows = 0
+
         def can_send(self, batch: Batch) -> bool:
-            if batch.start.row > ROWS / 2:
+            RefusedSender.given_rows += batch.rows
+            if RefusedSender.given_rows > ROWS / 2:
                 raise TakeOverAgain("refused")
             return super().can_send(batch)
 

@@ -19,7 +19,7 @@ from csv2kafka.kafka import fence, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
-from csv2kafka.model import Dialect, Position
+from csv2kafka.model import Dialect, Position, RecordShape
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.splitter import read_header, split
 from tests.support import csv_oracle
@@ -53,19 +53,20 @@ async def send(config: KafkaConfig, codec: str, data: bytes) -> int:
     dialect = Dialect()
     header = read_header([data], dialect)
     async with Client(KafkaSettings(bootstrap=config.bootstrap_servers)) as client:
-        target = await topics.prepare(client, config.topic, 0, create=False)
+        (target,) = await topics.prepare(client, config.topic, 0, create=False)
         txn_id = fence.transactional_id("kafka-integration", config.topic)
         producer = await fence.new_epoch(client, txn_id)
-        await fence.append_marker(client, txn_id, producer, target.partition)
+        await fence.append_markers(client, txn_id, producer, [target.partition])
         read = await tail.read_to_marker(client, target.partition, 0, producer, ())
         footing = Footing(target.partition, producer, read.end_offset, read.timestamp_ms, boottime_s())
-        encoder = Encoder(header.columns, dialect, recordbatch.CODECS[codec], target.max_message_bytes)
+        encoder = Encoder(RecordShape(header.columns), recordbatch.CODECS[codec], target.max_message_bytes)
         sender = Sender(client, footing)
         start = Position(0, header.end_byte)
         batches = [
             batch
             for block in split([data[header.end_byte :]], start, dialect, lambda: encoder.block_bytes)
-            for batch in encoder.encode(block).batches
+            for portion in encoder.encode(block).portions
+            for batch in portion.batches
         ]
         offsets = await asyncio.gather(*map(sender.send, batches))
         sender.close()

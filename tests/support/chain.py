@@ -15,7 +15,7 @@ from csv2kafka import recordbatch
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import BadHeader, BadRow
-from csv2kafka.model import Batch, Block, Dialect, Header, Position
+from csv2kafka.model import Block, Dialect, Header, Portion, Position, RecordShape
 from csv2kafka.splitter import read_header, skip_rows, split
 from tests.support import csv_oracle
 from tests.support.csv_oracle import Expected, Stop
@@ -37,10 +37,10 @@ class Setup:
 
 @dataclass(slots=True)
 class Got:
-    """What came out: values in order, the batches that held them, and the row that ended it."""
+    """What came out: values in order, the portions that held them, and the row that ended it."""
 
     values: list[bytes] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
+    portions: list[Portion] = field(default_factory=list)
     stop: Stop | None = None
 
 
@@ -64,7 +64,7 @@ def padded(data: bytes) -> bytes:
 
 def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) -> Got:
     """Encode the file `data` from `start` on. Raises Different for records or batches that are wrong in themselves."""
-    encoder = Encoder(columns, setup.dialect, recordbatch.CODECS[setup.codec], setup.max_batch_bytes)
+    encoder = Encoder(RecordShape(columns, setup.dialect), recordbatch.CODECS[setup.codec], setup.max_batch_bytes)
     got = Got()
     sizes = itertools.cycle(setup.block_bytes)
     row = start.row
@@ -77,17 +77,19 @@ def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) ->
             )
             _check(block.start.row == row, "block's first row", block.start.row, row)
             encoded = encoder.encode(block)
-            for batch in encoded.batches:
+            for portion in encoded.portions:
+                (batch,) = portion.batches
                 records = recordbatch.decompress(batch.codec, memoryview(batch.records))
                 values = csv_oracle.parse_records(records)
                 _check(len(values) == batch.rows, "batch's rows", len(values), batch.rows)
                 _check(len(records) == batch.uncompressed_bytes, "uncompressed size", batch.uncompressed_bytes)
                 size_bytes = recordbatch.HEADER_BYTES + len(batch.records)
                 _check(size_bytes <= setup.max_batch_bytes, "batch too large", size_bytes)
-                _check(batch.start.row == row, "batch's first row", batch.start.row, row)
-                row = batch.end.row
+                _check(batch.rows == portion.rows, "portion's rows", portion.rows, batch.rows)
+                _check(portion.start.row == row, "portion's first row", portion.start.row, row)
+                row = portion.end.row
                 got.values += values
-                got.batches.append(batch)
+                got.portions.append(portion)
             if encoded.bad is not None:
                 raise encoded.bad
             _check(row == block.end.row, "rows of a block", row, block.end.row)
@@ -124,7 +126,7 @@ def compare(data: bytes, setup: Setup) -> int:
     """Hold the whole chain against the oracle; return the number of records. Raises Different."""
     expected, header, got = compare_rows(data, setup)
     if header is not None:
-        _check_batches(data, got.batches, expected, header, setup)
+        _check_portions(data, got.portions, expected, header, setup)
         _check_restart(data, got, expected, header, setup)
         _check_skipping(data, header, expected, setup)
     return len(got.values)
@@ -170,19 +172,22 @@ def _check_rows(got: Got, first_row: int, expected: Expected, setup: Setup) -> N
     _check(got.stop == stop, "bad row", got.stop, stop)
 
 
-def _check_batches(data: bytes, batches: list[Batch], expected: Expected, header: Header, setup: Setup) -> None:
-    """Batches chain (only blank lines may lie between two), lie on row ends, and can be framed again byte for byte."""
+def _check_portions(data: bytes, portions: list[Portion], expected: Expected, header: Header, setup: Setup) -> None:
+    """Portions chain (only blank lines may lie between two), lie on row ends, and can be framed again byte for byte."""
     end = Position(0, header.end_byte)
-    again = Encoder(header.columns, setup.dialect, 0, setup.max_batch_bytes)
-    for batch in batches:
-        _check(batch.start.row == end.row, "rows chain", batch.start, end)
-        _check(not data[end.byte_offset : batch.start.byte_offset].strip(_LINE_ENDS), "bytes chain", batch.start, end)
-        _check_on_row_end(data, batch.start, expected)
-        _check_on_row_end(data, batch.end, expected)
-        part = padded(data[batch.start.byte_offset : batch.end.byte_offset])
-        records = again.frame(Block(part, len(part) - PADDING, batch.start, batch.rows))
-        _check(records == recordbatch.decompress(batch.codec, memoryview(batch.records)), "framed again", batch.start)
-        end = batch.end
+    again = Encoder(RecordShape(header.columns, setup.dialect), 0, setup.max_batch_bytes)
+    for portion in portions:
+        _check(portion.start.row == end.row, "rows chain", portion.start, end)
+        _check(
+            not data[end.byte_offset : portion.start.byte_offset].strip(_LINE_ENDS), "bytes chain", portion.start, end
+        )
+        _check_on_row_end(data, portion.start, expected)
+        _check_on_row_end(data, portion.end, expected)
+        part = padded(data[portion.start.byte_offset : portion.end.byte_offset])
+        (batch,) = portion.batches
+        (records,) = again.frame(Block(part, len(part) - PADDING, portion.start, portion.rows))
+        _check(records == recordbatch.decompress(batch.codec, memoryview(batch.records)), "framed again", portion.start)
+        end = portion.end
 
 
 def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
@@ -200,9 +205,9 @@ def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
 def _check_restart(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
     """From a batch's start on, cut differently, come the records of the rest and the same bad row."""
     other = Setup(setup.dialect, setup.block_bytes, setup.chunk_bytes, setup.codec, setup.max_batch_bytes)
-    count = len(got.batches)
+    count = len(got.portions)
     for number in {count // 2, count - 1} if count else set[int]():
-        start = got.batches[number].start
+        start = got.portions[number].start
         rest = run(data, start, header.columns, other)
         _check_rows(rest, start.row, expected, setup)
 

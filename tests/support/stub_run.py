@@ -17,12 +17,13 @@ import csv2kafka
 from csv2kafka import signals
 from csv2kafka.cli import main
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Receipt, Sample, SourceIdentity
+from csv2kafka.model import LaneReceipt, Receipt, Sample, SourceIdentity
 
 SAMPLE = Sample(1_000_000, 66_000_000, 330_000_000, 1.0, 1_000_000.0, 4.0, 0.01, 1, 0)
 RECEIPT = Receipt(
-    "job", SourceIdentity("data.csv", 330_000_000, "etag"), "orders", 0, "complete", 5_000_000, 5_000_000,
-    330_000_000, 0, 5_000_001, "fenced", 1, 0, 5.0, 1_000_000.0, 0, 0.5,
+    "job", SourceIdentity("data.csv", 330_000_000, "etag"), "orders",
+    (LaneReceipt("orders", 0, 0, 5_000_001),), "complete", 5_000_000, 5_000_000, 330_000_000,
+    "fenced", 1, 0, 5.0, 1_000_000.0, 0, 0.5,
 )  # fmt: skip
 
 

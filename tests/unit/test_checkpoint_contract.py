@@ -20,7 +20,7 @@ from moto import mock_aws
 from csv2kafka.checkpoints import CheckpointStore
 from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.errors import Fenced, JobConflict, JobHeld
-from csv2kafka.model import Checkpoint, JobStatus, LogPosition, OwnMark, Position, SourceIdentity
+from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, Position, SourceIdentity
 from tests.support.checkpoints import DynamoTable, sqlite_items, write_sqlite_item
 
 JOB = "nightly/orders.csv → orders"
@@ -34,14 +34,18 @@ FULL = Checkpoint(
     record_shape="json;delimiter=,",
     log=LogPosition(
         cluster_id="MkU3OEVBNTcwNTJENDM2Qg",
-        topic="orders",
-        topic_id="7fQ1lJ8kR0aM2l5oWb3v9A",
-        partition=3,
-        next_offset=7_000_000_123,
-        last_own=OwnMark(producer_id=4001, producer_epoch=7, last_sequence=2_147_483_647),
+        lanes=(
+            LanePosition(
+                topic="orders",
+                topic_id="7fQ1lJ8kR0aM2l5oWb3v9A",
+                partition=3,
+                next_offset=7_000_000_123,
+                first_offset=2_000_000_000,
+                last_own=OwnMark(producer_id=4001, producer_epoch=7, last_sequence=2_147_483_647),
+            ),
+        ),
         producer_ids=(17, 4001),
     ),
-    first_offset=2_000_000_000,
 )
 
 
@@ -125,13 +129,22 @@ def test_a_job_never_seen_has_no_checkpoint(backend: Backend) -> None:
     assert backend.store().acquire(JOB) is None
 
 
+LANE = FULL.log.lanes[0]  # type: ignore[union-attr]
+
+
+def with_lanes(*lanes: LanePosition) -> Checkpoint:
+    return replace(FULL, log=replace(FULL.log, lanes=lanes))  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize(
     "checkpoint",
     [
         FULL,
         replace(FULL, source=replace(FULL.source, version_id=None)),  # type: ignore[type-var]
-        replace(FULL, log=replace(FULL.log, last_own=OwnMark(4001, 0, -1))),  # type: ignore[type-var]
-        replace(FULL, log=replace(FULL.log, last_own=None, producer_ids=())),  # type: ignore[type-var]
+        with_lanes(replace(LANE, last_own=OwnMark(4001, 0, -1))),
+        with_lanes(replace(LANE, last_own=None)),
+        with_lanes(LANE, replace(LANE, partition=4, ahead_rows=17), replace(LANE, topic="orders.bad", last_own=None)),
+        with_lanes(replace(LANE, ahead_rows=3), replace(LANE, partition=5)),
         Checkpoint(JOB),
         *(replace(FULL, status=status) for status in JobStatus),
     ],
@@ -302,6 +315,9 @@ def test_the_position_is_row_and_byte(backend: Backend) -> None:
         ("producer_ids", "17,,4001"),
         ("producer_ids", "-1"),
         ("first_offset", -1),
+        ("more_lanes", "["),
+        ("more_lanes", "[[1]]"),
+        ("ahead_rows", -1),
         ("lease_epoch", "first"),
         ("ckpt_seq", -1),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from csv2kafka.checkpoints.item import Item, from_item, to_item
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, LogPosition, OwnMark, SourceIdentity
+from csv2kafka.model import Checkpoint, LanePosition, LogPosition, OwnMark, SourceIdentity
 
 SAVED = Checkpoint(
     job_id="job",
@@ -20,8 +20,7 @@ SAVED = Checkpoint(
     byte_offset=33_000,
     source=SourceIdentity("s3://bucket/key", 66_000, '"etag"', "version"),
     record_shape="json;delimiter=,",
-    log=LogPosition("cluster", "topic", "id", 0, 510, OwnMark(4001, 7, 499), (17, 4001)),
-    first_offset=9,
+    log=LogPosition("cluster", (LanePosition("topic", "id", 0, 510, 9, OwnMark(4001, 7, 499)),), (17, 4001)),
     timestamp="2026-01-16T00:00:00+00:00",
 )
 

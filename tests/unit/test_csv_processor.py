@@ -18,14 +18,25 @@ import pytest
 import processor as module
 from csv2kafka.errors import BadRow, KafkaUnavailable, UsageError
 from csv2kafka.jobs import Parts
-from csv2kafka.model import Checkpoint, Dialect, JobStatus, LogPosition, Position, Receipt, SourceIdentity
+from csv2kafka.model import (
+    Checkpoint,
+    Dialect,
+    JobStatus,
+    LanePosition,
+    LaneReceipt,
+    LogPosition,
+    Position,
+    Receipt,
+    SourceIdentity,
+)
 from csv2kafka.settings import RunSettings
 from csv2kafka.splitter import read_header
 from processor import CheckpointManager, CSVToKafkaProcessor, MetricsEmitter
 
 IDENTITY = SourceIdentity("s3://test-bucket/test.csv", 2_000, '"etag"')
 RECEIPT = Receipt(
-    "test-job", IDENTITY, "test-topic", 0, "complete", 3, 3, 2_000, 0, 4, "fenced", 1, 0, 0.5, 6.0, 0, 0.1
+    "test-job", IDENTITY, "test-topic", (LaneReceipt("test-topic", 0, 0, 4),), "complete", 3, 3, 2_000,
+    "fenced", 1, 0, 0.5, 6.0, 0, 0.1,
 )  # fmt: skip
 BAD_ROW = BadRow(Position(3, 40), 52, "is not valid UTF-8", hint="mend it")
 
@@ -268,9 +279,9 @@ class TestCSVToKafkaProcessor:
     def test_a_complete_job_is_told_without_asking_kafka(
         self, make: Callable[..., CSVToKafkaProcessor], checkpoint: Mock
     ) -> None:
-        log = LogPosition("cluster", "test-topic", "topic-id", 0, 1_001)
+        log = LogPosition("cluster", (LanePosition("test-topic", "topic-id", 0, 1_001, 0),))
         checkpoint.acquire.return_value = Checkpoint(
-            "test-job", 1_000, 1_000, JobStatus.COMPLETED, 2_000, IDENTITY, "{}", log, first_offset=0
+            "test-job", 1_000, 1_000, JobStatus.COMPLETED, 2_000, IDENTITY, "{}", log
         )
         module.smart_open.return_value.__enter__.return_value.identity = IDENTITY  # type: ignore[attr-defined]
 

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.encoder import Encoded, Encoder
-from csv2kafka.model import Batch, Block, Dialect, Position
+from csv2kafka.model import Batch, Block, Dialect, Portion, Position, RecordShape
 from csv2kafka.recordbatch import CODECS, HEADER_BYTES, decompress
 from tests.support import csv_oracle
 from tests.support.chain import padded
 
 NONE, LZ4, ZSTD = CODECS["none"], CODECS["lz4"], CODECS["zstd"]
 START = Position(100, 5000)
+COMMAS = Dialect()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    Encoder(["a"], Dialect(), NONE, 1 << 20).encode(block(b"1\n", 1))
+    encoder_of(["a"], NONE, 1 << 20).encode(block(b"1\n", 1))
 
 
 def block(data: bytes, rows: int, start: Position = START) -> Block:
     return Block(padded(data), len(data), start, rows)
 
 
-def values(batch: Batch) -> list[bytes]:
+def encoder_of(columns: Sequence[str], codec: int, max_batch_bytes: int, dialect: Dialect = COMMAS) -> Encoder:
+    return Encoder(RecordShape(tuple(columns), dialect), codec, max_batch_bytes)
+
+
+def only(portion: Portion) -> Batch:
+    """The one batch of the one lane."""
+    (batch,) = portion.batches
+    assert (batch.lane, batch.rows) == (0, portion.rows)
+    return batch
+
+
+def values(portion: Portion) -> list[bytes]:
+    batch = only(portion)
     return csv_oracle.parse_records(decompress(batch.codec, memoryview(batch.records)))
 
 
@@ -42,62 +56,62 @@ def noise(size_bytes: int, seed: int = 11) -> bytes:
 class TestRecords:
     def test_values_are_compact_json_in_header_order(self) -> None:
         data = b'1,"x ""y"""\r\n\n,\xc3\xa9\r'
-        encoded = Encoder(["z", "a"], Dialect(), NONE, 1 << 20).encode(block(data, 2))
-        (batch,) = encoded.batches
-        assert values(batch) == [b'{"z":"1","a":"x \\"y\\""}', '{"z":"","a":"é"}'.encode()]
-        assert (batch.start, batch.end, encoded.bad) == (START, Position(102, 5000 + len(data)), None)
+        encoded = encoder_of(["z", "a"], NONE, 1 << 20).encode(block(data, 2))
+        (portion,) = encoded.portions
+        assert values(portion) == [b'{"z":"1","a":"x \\"y\\""}', '{"z":"","a":"é"}'.encode()]
+        assert (portion.start, portion.end, encoded.bad) == (START, Position(102, 5000 + len(data)), None)
 
     def test_column_names_are_escaped_as_json(self) -> None:
         names = ['say "hi"', "back\\slash", "line\nend", "tab\t", "ünïcode 😀", "\0\x1f\x7f"]
-        (batch,) = Encoder(names, Dialect(), NONE, 1 << 20).encode(block(b"1,2,3,4,5,6\n", 1)).batches
+        (portion,) = encoder_of(names, NONE, 1 << 20).encode(block(b"1,2,3,4,5,6\n", 1)).portions
         expected = csv_oracle.to_json(dict(zip(names, "123456", strict=True)))
-        assert values(batch) == [expected.encode()]
+        assert values(portion) == [expected.encode()]
 
     @pytest.mark.parametrize("quote", ["\\", "\x01", '"', "'"])
     def test_a_doubled_quote_is_escaped_as_json_asks(self, quote: str) -> None:
         row = quote + "a" + 2 * quote + "b" + quote
-        (batch,) = Encoder(["c"], Dialect(",", quote), NONE, 1 << 20).encode(block(row.encode(), 1)).batches
-        assert values(batch) == [csv_oracle.to_json({"c": f"a{quote}b"}).encode()]
+        (portion,) = encoder_of(["c"], NONE, 1 << 20, Dialect(",", quote)).encode(block(row.encode(), 1)).portions
+        assert values(portion) == [csv_oracle.to_json({"c": f"a{quote}b"}).encode()]
 
     def test_blank_lines_alone_make_no_batch(self) -> None:
-        assert Encoder(["c"], Dialect(), NONE, 1 << 20).encode(block(b"\n\r\n\r\r", 0)) == Encoded(())
+        assert encoder_of(["c"], NONE, 1 << 20).encode(block(b"\n\r\n\r\r", 0)) == Encoded(())
 
     def test_a_miscounting_splitter_is_found_out(self) -> None:
         with pytest.raises(AssertionError, match="counted rows to 103, the encoder to 102"):
-            Encoder(["c"], Dialect(), NONE, 1 << 20).encode(block(b"1\n2\n", 3))
+            encoder_of(["c"], NONE, 1 << 20).encode(block(b"1\n2\n", 3))
 
 
 class TestBatches:
     def test_a_block_is_one_batch_where_it_fits(self) -> None:
         data = b"%d\n" * 5000 % tuple(range(5000))
-        (batch,) = Encoder(["c"], Dialect(), LZ4, 1 << 20).encode(block(data, 5000)).batches
-        assert (batch.rows, batch.end.byte_offset) == (5000, 5000 + len(data))
-        assert batch.uncompressed_bytes == len(decompress(LZ4, memoryview(batch.records)))
+        (portion,) = encoder_of(["c"], LZ4, 1 << 20).encode(block(data, 5000)).portions
+        assert (portion.rows, portion.end.byte_offset) == (5000, 5000 + len(data))
+        assert only(portion).uncompressed_bytes == len(decompress(LZ4, memoryview(only(portion).records)))
 
     @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
     def test_batches_stay_below_the_limit_and_chain(self, codec: int) -> None:
         data = b"".join(b"%d,%s\n" % (row, noise(60, row)) for row in range(500))
-        encoded = Encoder(["a", "b"], Dialect(), codec, 3000).encode(block(data, 500))
+        encoded = encoder_of(["a", "b"], codec, 3000).encode(block(data, 500))
         assert encoded.bad is None
-        assert len(encoded.batches) > 3
+        assert len(encoded.portions) > 3
         end = START
-        for batch in encoded.batches:
-            assert HEADER_BYTES + len(batch.records) <= 3000
-            assert batch.start == end
-            end = batch.end
+        for portion in encoded.portions:
+            assert HEADER_BYTES + len(only(portion).records) <= 3000
+            assert portion.start == end
+            end = portion.end
         assert end == Position(600, 5000 + len(data))
-        assert [value for batch in encoded.batches for value in values(batch)] == list(
+        assert [value for portion in encoded.portions for value in values(portion)] == list(
             csv_oracle.expect(b"a,b\n" + data).values
         )
 
     def test_one_large_row_does_not_make_the_others_batches_small(self) -> None:
         data = b"1\n" * 1000 + noise(9_900) + b"\n" + b"2\n" * 1000
-        encoded = Encoder(["c"], Dialect(), NONE, 10_000).encode(block(data, 2001))
+        encoded = encoder_of(["c"], NONE, 10_000).encode(block(data, 2001))
         assert encoded.bad is None
-        assert len(encoded.batches) < 35  # about seven full ones of small rows; one row each would be hundreds
+        assert len(encoded.portions) < 35  # about seven full ones of small rows; one row each would be hundreds
 
     def test_block_size_follows_how_well_rows_compress(self) -> None:
-        encoder = Encoder(["c"], Dialect(), LZ4, 1 << 20)
+        encoder = encoder_of(["c"], LZ4, 1 << 20)
         first = encoder.block_bytes
         assert first <= 1 << 20  # nothing is known yet: as if records were as large as rows
         for _ in range(60):
@@ -107,7 +121,7 @@ class TestBatches:
         assert encoder.block_bytes < 1.5 * (1 << 20)  # at once: a batch beyond the limit costs twice
 
     def test_block_size_never_falls_below_64_kib(self) -> None:
-        assert Encoder(["c"], Dialect(), NONE, 2000).block_bytes == 64 << 10
+        assert encoder_of(["c"], NONE, 2000).block_bytes == 64 << 10
 
     def test_what_fits_a_batch_does_not_hang_on_earlier_rows(self) -> None:
         """A batch of a process that met a huge row is one that a fresh process can frame again."""
@@ -115,26 +129,28 @@ class TestBatches:
         rows = 2600
         data = (b"," * 199 + b"\n") * rows  # 0.5 MiB of CSV, 23 MiB of JSON: more than one batch may hold
         huge = b"\0" * (4 << 20) + b"," * 199 + b"\n"  # 24 MiB in one row
-        used = Encoder(columns, Dialect(), ZSTD, 1 << 20)
-        assert len(used.encode(block(huge, 1)).batches) == 1
-        batches = used.encode(block(data, rows)).batches
-        fresh = Encoder(columns, Dialect(), ZSTD, 1 << 20)
-        assert [batch.end for batch in batches] == [batch.end for batch in fresh.encode(block(data, rows)).batches]
-        assert len(batches) == 2
-        for batch in batches:
-            assert batch.uncompressed_bytes <= 16 << 20
-            part = block(data[: batch.rows * 200], batch.rows)
-            assert fresh.frame(part) == decompress(ZSTD, memoryview(batch.records))
+        used = encoder_of(columns, ZSTD, 1 << 20)
+        assert len(used.encode(block(huge, 1)).portions) == 1
+        portions = used.encode(block(data, rows)).portions
+        fresh = encoder_of(columns, ZSTD, 1 << 20)
+        assert [portion.end for portion in portions] == [
+            again.end for again in fresh.encode(block(data, rows)).portions
+        ]
+        assert len(portions) == 2
+        for portion in portions:
+            assert only(portion).uncompressed_bytes <= 16 << 20
+            part = block(data[: portion.rows * 200], portion.rows)
+            assert fresh.frame(part) == (decompress(ZSTD, memoryview(only(portion).records)),)
 
     def test_threads_do_not_share_buffers(self) -> None:
-        encoder = Encoder(["c"], Dialect(), NONE, 1 << 22)
+        encoder = encoder_of(["c"], NONE, 1 << 22)
         blocks = [block(b"%d\n" % number * 20_000, 20_000) for number in range(4)]
-        alone = [encoder.encode(part).batches[0].records for part in blocks]
+        alone = [only(encoder.encode(part).portions[0]).records for part in blocks]
         found: dict[int, set[bytes]] = {number: set() for number in range(4)}
 
         def work(number: int) -> None:
             for _ in range(15):
-                found[number].add(encoder.encode(blocks[number]).batches[0].records)
+                found[number].add(only(encoder.encode(blocks[number]).portions[0]).records)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -147,14 +163,14 @@ class TestBatches:
 class TestFrame:
     def test_gives_the_records_of_a_batch_again(self) -> None:
         data = b'\n1,"x"\r\n\r\n2,y'
-        encoder = Encoder(["a", "b"], Dialect(), LZ4, 1 << 20)
-        (batch,) = encoder.encode(block(data, 2)).batches
-        assert encoder.frame(block(data, 2)) == decompress(LZ4, memoryview(batch.records))
+        encoder = encoder_of(["a", "b"], LZ4, 1 << 20)
+        (portion,) = encoder.encode(block(data, 2)).portions
+        assert encoder.frame(block(data, 2)) == (decompress(LZ4, memoryview(only(portion).records)),)
 
     @pytest.mark.parametrize(("data", "rows"), [(b"1\n2\n", 3), (b"1\n2,3\n", 2), (b"\xff\n", 1), (b"1\n", 0)])
     def test_refuses_rows_that_were_never_sent_like_this(self, data: bytes, rows: int) -> None:
         with pytest.raises(AssertionError):
-            Encoder(["a"], Dialect(), LZ4, 1 << 20).frame(block(data, rows))
+            encoder_of(["a"], LZ4, 1 << 20).frame(block(data, rows))
 
 
 class TestBadRows:
@@ -174,10 +190,8 @@ class TestBadRows:
     def test_place_and_reason_are_exact(self, row: bytes, reason: str, line_end: bytes, blank: bytes) -> None:
         good = b"a,b\n" * 3 + blank
         rest = b"c,d\n" if line_end else b""
-        encoded = Encoder(["x", "y"], Dialect(), NONE, 1 << 20).encode(
-            block(good + row + line_end + rest, 4 + bool(rest))
-        )
-        assert [batch.rows for batch in encoded.batches] == [3]
+        encoded = encoder_of(["x", "y"], NONE, 1 << 20).encode(block(good + row + line_end + rest, 4 + bool(rest)))
+        assert [portion.rows for portion in encoded.portions] == [3]
         assert encoded.bad is not None
         start = START.byte_offset + len(good)
         assert (encoded.bad.start, encoded.bad.end_byte) == (Position(103, start), start + len(row))
@@ -186,8 +200,8 @@ class TestBadRows:
         assert "Mend this row" in encoded.bad.hint
 
     def test_a_bad_first_row_makes_no_batch(self) -> None:
-        encoded = Encoder(["x"], Dialect(), NONE, 1 << 20).encode(block(b"1,2\n", 1))
-        assert encoded.batches == ()
+        encoded = encoder_of(["x"], NONE, 1 << 20).encode(block(b"1,2\n", 1))
+        assert encoded.portions == ()
         assert encoded.bad is not None
         assert encoded.bad.start == START
 
@@ -195,8 +209,8 @@ class TestBadRows:
     def test_a_row_too_large_for_the_topic(self, line_end: bytes) -> None:
         good = b"1\n" * 10 + b"\r\n"
         row = noise(3000)
-        encoded = Encoder(["c"], Dialect(), LZ4, 2000).encode(block(good + row + line_end, 11))
-        assert sum(batch.rows for batch in encoded.batches) == 10
+        encoded = encoder_of(["c"], LZ4, 2000).encode(block(good + row + line_end, 11))
+        assert sum(portion.rows for portion in encoded.portions) == 10
         bad = encoded.bad
         assert bad is not None
         start = START.byte_offset + len(good)
@@ -204,19 +218,19 @@ class TestBadRows:
         assert "more than the topic's max.message.bytes (2000)" in bad.message
         needed = int(bad.reason.split()[5])
         assert f"Raise max.message.bytes of the topic to {needed}" in bad.hint
-        assert Encoder(["c"], Dialect(), LZ4, needed).encode(block(row + line_end, 1)).bad is None
-        assert Encoder(["c"], Dialect(), LZ4, needed - 1).encode(block(row + line_end, 1)).bad is not None
+        assert encoder_of(["c"], LZ4, needed).encode(block(row + line_end, 1)).bad is None
+        assert encoder_of(["c"], LZ4, needed - 1).encode(block(row + line_end, 1)).bad is not None
 
     @pytest.mark.parametrize("cut", [b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98"])
     def test_padding_never_completes_a_character(self, cut: bytes) -> None:
         data = b"1\n" + cut
         end = Block(data + b"\x80" * PADDING, len(data), START, 2)
-        bad = Encoder(["c"], Dialect(), NONE, 1 << 20).encode(end).bad
+        bad = encoder_of(["c"], NONE, 1 << 20).encode(end).bad
         assert bad is not None
         assert (bad.reason, bad.end_byte) == ("is not valid UTF-8", START.byte_offset + len(data))
 
     def test_padding_is_never_read_as_rows(self) -> None:
         data = b"1\n2"
         for junk in (b'"' * PADDING, b"\n" * PADDING, b"," * PADDING, b"\xff" * PADDING, b"x" * PADDING):
-            (batch,) = Encoder(["c"], Dialect(), NONE, 1 << 20).encode(Block(data + junk, 3, START, 2)).batches
-            assert values(batch) == [b'{"c":"1"}', b'{"c":"2"}']
+            (portion,) = encoder_of(["c"], NONE, 1 << 20).encode(Block(data + junk, 3, START, 2)).portions
+            assert values(portion) == [b'{"c":"1"}', b'{"c":"2"}']

@@ -9,6 +9,7 @@ import re
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +20,21 @@ from csv2kafka.checkpoints.item import total_lines_key
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import BadData, BadRow, JobConflict
 from csv2kafka.eta import eta_s
-from csv2kafka.jobs import _refuse_other_shape, default_job_id, record_shape
-from csv2kafka.model import Batch, Block, Checkpoint, Dialect, Header, Position, Receipt, SourceIdentity
+from csv2kafka.jobs import _refuse_other_shape, default_job_id
+from csv2kafka.model import (
+    Block,
+    Checkpoint,
+    Dialect,
+    Field,
+    Kind,
+    LaneReceipt,
+    Naming,
+    Portion,
+    Position,
+    Receipt,
+    RecordShape,
+    SourceIdentity,
+)
 from csv2kafka.slowcsv import fields
 from csv2kafka.sources import check_offset, lines_of
 from csv2kafka.sources.sniff import refuse_unreadable
@@ -30,13 +44,11 @@ RUN = Receipt(
     job_id="job",
     source=SourceIdentity("s3://bucket/key.csv", 1_000, '"etag"'),
     topic="topic",
-    partition=0,
+    partitions=(LaneReceipt("topic", 0, 0, 101),),
     status="complete",
     rows=100,
     rows_this_run=100,
     bytes=1_000,
-    first_offset=0,
-    next_offset=101,
     delivery="fenced",
     takeovers=1,
     foreign_records=0,
@@ -106,30 +118,52 @@ class TestDefaultJobId:
 
 
 class TestRecordShape:
-    HEADER = Header(("id", "größe"), 10)
+    COLUMNS = ("id", "größe")
 
-    def test_equal_options_make_equal_shapes(self) -> None:
-        assert record_shape(self.HEADER, Dialect()) == record_shape(Header(("id", "größe"), 13), Dialect())
-        assert json.loads(record_shape(self.HEADER, Dialect(";"))) == {
-            "format": "json",
-            "delimiter": ";",
-            "quote": '"',
-            "columns": ["id", "größe"],
-        }
+    def test_without_options_it_is_what_checkpoints_have_always_held(self) -> None:
+        assert RecordShape(self.COLUMNS, Dialect(";")).as_json() == (
+            '{"format":"json","delimiter":";","quote":"\\"","columns":["id","größe"]}'
+        )
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"dialect": Dialect(escape="\\")},
+            {"naming": Naming(skip_lines=1)},
+            {"naming": Naming(has_header=False)},
+            {"null_value": ""},
+            {"null_value": "NA"},
+            {"fields": (Field("id", Kind.INT), Field("größe"))},
+            {"fields": (Field("id", nullable=True), Field("größe"))},
+            {"fields": (Field("id", nullable=False), Field("größe"))},
+            {"key": ("id",)},
+            {"value_format": "csv"},
+            {"file_name": "a.csv"},
+            {"headers": (("a", ""),)},
+        ],
+    )
+    def test_each_option_makes_another_shape(self, option: dict[str, Any]) -> None:
+        assert RecordShape(self.COLUMNS, **option).as_json() != RecordShape(self.COLUMNS).as_json()
 
     def test_a_job_goes_on_with_the_same_shape_or_one_that_was_never_noted(self) -> None:
-        shape = record_shape(self.HEADER, Dialect())
+        shape = RecordShape(self.COLUMNS).as_json()
 
         _refuse_other_shape(Checkpoint("job", record_shape=shape), shape)
         _refuse_other_shape(Checkpoint("job", last_line=500), shape)
 
     def test_another_shape_is_refused_and_says_what_differs(self) -> None:
-        then = record_shape(self.HEADER, Dialect(";"))
+        then = RecordShape(self.COLUMNS, Dialect(";")).as_json()
 
         with pytest.raises(JobConflict, match=r"delimiter: ';' then, ',' now") as caught:
-            _refuse_other_shape(Checkpoint("job", record_shape=then), record_shape(self.HEADER, Dialect()))
+            _refuse_other_shape(Checkpoint("job", record_shape=then), RecordShape(self.COLUMNS).as_json())
         assert caught.value.exit_code == 78
         assert "columns" not in caught.value.message
+
+    def test_an_option_that_is_not_given_any_more_is_told_as_well(self) -> None:
+        then = RecordShape(self.COLUMNS, key=("id",)).as_json()
+
+        with pytest.raises(JobConflict, match=r"key: \['id'\] then, None now"):
+            _refuse_other_shape(Checkpoint("job", record_shape=then), RecordShape(self.COLUMNS).as_json())
 
 
 class TestSlowCsv:
@@ -214,7 +248,8 @@ class TestReceiptHelpers:
         shown = json.loads(json.dumps(receipt.as_dict(RUN)))
 
         assert shown.pop("bytes_per_s") == 500.0
-        assert shown == asdict(RUN)
+        assert [shown.pop(name) for name in ("partition", "first_offset", "next_offset")] == [0, 0, 101]
+        assert shown == json.loads(json.dumps(asdict(RUN)))
 
     def test_text_begins_with_what_happened(self) -> None:
         assert receipt.as_text(RUN).splitlines()[0] == "complete: 100 rows of s3://bucket/key.csv in topic"
@@ -265,7 +300,7 @@ class TestSmallThings:
         block = Block(b"1\n2\n----", 4, Position(10, 100), 2)
 
         assert block.end == Position(12, 104)
-        assert Batch(block.start, block.end, 0, b"", 0).rows == 2
+        assert Portion(block.start, block.end, ()).rows == 2
 
     def test_a_checkpoint_of_lines_alone_has_no_position(self) -> None:
         assert Checkpoint("job", last_line=5).position is None

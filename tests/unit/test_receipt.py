@@ -9,19 +9,17 @@ import pytest
 
 from csv2kafka import human, receipt
 from csv2kafka.eta import eta_s
-from csv2kafka.model import Receipt, SourceIdentity
+from csv2kafka.model import LaneReceipt, Receipt, SourceIdentity
 
 COMPLETE = Receipt(
     job_id="orders-0a1b2c",
     source=SourceIdentity("s3://bucket/orders.csv", 330_000_000, '"9b2cf5"', "v7"),
     topic="orders",
-    partition=3,
+    partitions=(LaneReceipt("orders", 3, 10, 5_000_011),),
     status="complete",
     rows=5_000_000,
     rows_this_run=5_000_000,
     bytes=330_000_000,
-    first_offset=10,
-    next_offset=5_000_011,
     delivery="fenced",
     takeovers=1,
     foreign_records=0,
@@ -74,13 +72,21 @@ class TestText:
         assert table(text)["rows"] == "5,000,000 (none left for this run)"
         assert not {"duration", "speed"} & table(text).keys()
 
+    def test_several_partitions(self) -> None:
+        lanes = (LaneReceipt("orders", 0, 0, 5), LaneReceipt("orders", 1, 7, 7), LaneReceipt("orders", 2, 1, 3))
+        several = replace(COMPLETE, partitions=lanes)
+        lines = table(receipt.as_text(several))
+        assert (lines["topic"], lines["offsets"]) == ("orders, 3 partitions", "0: 0 to 4, 2: 1 to 2")
+        assert receipt.as_dict(several)["first_offset"] is None
+
     def test_a_weaker_promise_and_other_programs_records_are_said(self) -> None:
         lines = table(receipt.as_text(replace(COMPLETE, delivery="lease-only", foreign_records=2)))
         assert lines["delivery"] == "lease-only"
         assert lines["others"] == "2 records of other programs between the rows"
 
     def test_a_file_without_rows(self) -> None:
-        empty = replace(COMPLETE, rows=0, rows_this_run=0, bytes=12, next_offset=10, rows_per_s=0.0, startup_s=None)
+        empty = replace(COMPLETE, rows=0, rows_this_run=0, bytes=12, rows_per_s=0.0, startup_s=None)
+        empty = replace(empty, partitions=(LaneReceipt("orders", 3, 10, 10),))
         assert table(receipt.as_text(empty))["offsets"] == "none"
         assert receipt.as_dict(empty)["bytes_per_s"] == 0
 
@@ -95,7 +101,13 @@ class TestJson:
             "version_id": "v7",
         }
         assert fields["bytes_per_s"] == 165_000_000
-        assert fields.keys() == {*Receipt.__dataclass_fields__, "bytes_per_s"}
+        assert fields.keys() == {
+            *Receipt.__dataclass_fields__,
+            "partition",
+            "first_offset",
+            "next_offset",
+            "bytes_per_s",
+        }
 
     def test_throughput_of_a_resumed_run_counts_its_own_rows_only(self) -> None:
         resumed = replace(COMPLETE, rows_this_run=1_000_000, rows_per_s=500_000.0)

@@ -11,7 +11,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatch as AiokafkaBatch
 from kafka.record.default_records import DefaultRecordBatch as KafkaPythonBatch
 
-from csv2kafka.model import Batch, Position
+from csv2kafka.model import Batch
 from csv2kafka.recordbatch import CODECS, HEADER_BYTES, BatchHeader, compress, decompress, headers, seal
 from tests.support import csv_oracle
 
@@ -36,7 +36,7 @@ def framed(rows: list[bytes]) -> bytes:
 def batch_of(rows: list[bytes], codec: int = 0) -> Batch:
     records = framed(rows)
     packed = compress(codec, memoryview(records))
-    return Batch(Position(40, 1000), Position(40 + len(rows), 9000), codec, packed, len(records))
+    return Batch(0, len(rows), codec, packed, len(records))
 
 
 def crc32c_by_bits(data: bytes) -> int:
@@ -108,7 +108,7 @@ class TestHeaders:
             assert rows == [1, 5, 2][: sum(end <= cut for end in ends)]
 
     def test_a_control_batch_is_told(self) -> None:
-        marker = Batch(Position(0, 0), Position(1, 0), 0x20, b"marker", 6)
+        marker = Batch(0, 1, 0x20, b"marker", 6)
         ((header, records),) = headers(seal(marker, 8, 1, -1, 0))
         assert (header.is_control, header.codec, header.last_sequence) == (True, 0, -1)
         assert bytes(records) == b"marker"

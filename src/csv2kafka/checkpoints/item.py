@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, JobStatus, LogPosition, OwnMark, SourceIdentity
+from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, SourceIdentity
 
 Item = dict[str, Any]  # written: str and int; read back: whatever somebody left in the store
 
@@ -35,8 +35,10 @@ _LOG_FIELDS: dict[str, type] = {
     "topic_id": str,
     "partition": int,
     "kafka_next_offset": int,
+    "ahead_rows": int,
     "producer_ids": str,  # comma-separated: an item stays flat
     **_LAST_OWN_FIELDS,
+    "more_lanes": str,  # the lanes behind the first, whose fields are the ones above: a JSON list of lists
 }
 CHECKPOINT_FIELDS: dict[str, type] = {
     "job_id": str,
@@ -52,6 +54,7 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     "checksum": str,
 }
 
+_LANE_NAMES = ("topic", "topic_id", "partition", "kafka_next_offset", "first_offset", "ahead_rows", *_LAST_OWN_FIELDS)
 _MOST = 2**63 - 1  # what SQLite and Kafka can hold
 
 
@@ -72,7 +75,6 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
         "timestamp": timestamp,
         "byte_offset": checkpoint.byte_offset,
         "record_shape": checkpoint.record_shape,
-        "first_offset": checkpoint.first_offset,
     }
     if source is not None:
         item |= {
@@ -84,18 +86,10 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
     if log is not None:
         item |= {
             "cluster_id": log.cluster_id,
-            "topic": log.topic,
-            "topic_id": log.topic_id,
-            "partition": log.partition,
-            "kafka_next_offset": log.next_offset,
             "producer_ids": ",".join(map(str, log.producer_ids)) or None,
+            **_lane_to_item(log.lanes[0]),
+            "more_lanes": json.dumps([_lane_values(lane) for lane in log.lanes[1:]]) if log.lanes[1:] else None,
         }
-        if log.last_own is not None:
-            item |= {
-                "last_own_producer_id": log.last_own.producer_id,
-                "last_own_producer_epoch": log.last_own.producer_epoch,
-                "last_own_sequence": log.last_own.last_sequence,
-            }
     item = {name: value for name, value in item.items() if value is not None}
     return item if log is None else item | {"checksum": _checksum(item)}
 
@@ -116,7 +110,6 @@ def from_item(item: Item) -> Checkpoint | None:
         source=_source(item),
         record_shape=text(item, "record_shape"),
         log=_log(item),
-        first_offset=number(item, "first_offset"),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
     )
     checksum = text(item, "checksum")
@@ -207,13 +200,50 @@ def _log(item: Item) -> LogPosition | None:
         return None
     return LogPosition(
         cluster_id=required_text(item, "cluster_id"),
+        lanes=(_lane(item), *_more_lanes(item)),
+        producer_ids=_producer_ids(item),
+    )
+
+
+def _lane_to_item(lane: LanePosition) -> Item:
+    own = lane.last_own
+    return {
+        "topic": lane.topic,
+        "topic_id": lane.topic_id,
+        "partition": lane.partition,
+        "kafka_next_offset": lane.next_offset,
+        "first_offset": lane.first_offset,
+        "ahead_rows": lane.ahead_rows or None,
+        "last_own_producer_id": own and own.producer_id,
+        "last_own_producer_epoch": own and own.producer_epoch,
+        "last_own_sequence": own and own.last_sequence,
+    }
+
+
+def _lane(item: Item) -> LanePosition:
+    return LanePosition(
         topic=required_text(item, "topic"),
         topic_id=required_text(item, "topic_id"),
         partition=required_number(item, "partition"),
         next_offset=required_number(item, "kafka_next_offset"),
+        first_offset=number(item, "first_offset") or 0,
         last_own=_last_own(item),
-        producer_ids=_producer_ids(item),
+        ahead_rows=number(item, "ahead_rows") or 0,
     )
+
+
+def _lane_values(lane: LanePosition) -> list[Any]:
+    return [_lane_to_item(lane)[name] for name in _LANE_NAMES]
+
+
+def _more_lanes(item: Item) -> list[LanePosition]:
+    listed = text(item, "more_lanes")
+    if listed is None:
+        return []
+    try:
+        return [_lane(dict(zip(_LANE_NAMES, values, strict=True))) for values in json.loads(listed)]
+    except (ValueError, TypeError):
+        raise conflict(item, "more_lanes", "not a list of lanes") from None
 
 
 def _last_own(item: Item) -> OwnMark | None:

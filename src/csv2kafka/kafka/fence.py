@@ -7,6 +7,7 @@ the log, the leader refuses all older epochs, and of this epoch it takes only se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
@@ -65,17 +66,19 @@ async def unfenced_producer(client: Client) -> ProducerEpoch:
     return await client.persist(ask, what)
 
 
-async def append_marker(client: Client, txn_id: str, producer: ProducerEpoch, target: Partition) -> None:
-    """Have the coordinator append an abort marker of this epoch; it may reach the log after this returns.
+async def append_markers(client: Client, txn_id: str, producer: ProducerEpoch, targets: Sequence[Partition]) -> None:
+    """Have the coordinator append an abort marker of this epoch to each; they may reach the logs after this returns.
 
     Both requests may be repeated: there is one transaction for each epoch. Raises Fenced when a newer epoch exists.
     """
-    what = f"fencing {target}"
+    what = f"fencing {', '.join(map(str, targets))}"
+    topics: dict[str, list[int]] = {}
+    for target in targets:
+        topics.setdefault(target.topic, []).append(target.partition)
 
     async def add() -> None:
-        topics = [(target.topic, [target.partition])]
         answer = await client.ask_coordinator(
-            txn_id, AddPartitionsToTxnRequest(txn_id, producer.producer_id, producer.epoch, topics)
+            txn_id, AddPartitionsToTxnRequest(txn_id, producer.producer_id, producer.epoch, [*topics.items()])
         )
         for _, partition_errors in answer.errors:
             for _, code in partition_errors:

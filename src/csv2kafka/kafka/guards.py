@@ -5,58 +5,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from csv2kafka.errors import ConfigError, JobConflict
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.fence import ProducerEpoch
 from csv2kafka.kafka.tail import batch_at, log_range
 from csv2kafka.kafka.topic import Target
-from csv2kafka.model import LogPosition, OwnMark
+from csv2kafka.model import LanePosition, LogPosition, OwnMark
 
 EPOCH_LIMIT = 32_000  # at 32,767 Kafka gives a new producer id and leaves instances of the old one unfenced
 _RESET = "To load the file from row 1: csv2kafka reset JOB, then run again."
 
 
-def same_topic(log: LogPosition, target: Target) -> None:
-    """The checkpoint's cluster, topic and partition are the ones at hand (not a topic made again by that name)."""
-    there = {"cluster": log.cluster_id, "topic": log.topic, "topic id": log.topic_id, "partition": str(log.partition)}
-    here = {
-        "cluster": target.cluster_id,
-        "topic": target.partition.topic,
-        "topic id": target.partition.topic_id,
-        "partition": str(target.partition.partition),
-    }
-    for name, value in there.items():
-        if value != here[name]:
-            raise JobConflict(
-                f"this job began with {name} {value}, here it is {here[name]}",
-                hint=f"Its rows are there, not here. Go back to it, or choose another --job-id. {_RESET}",
-            )
+def same_topics(log: LogPosition, targets: Sequence[Target]) -> None:
+    """The checkpoint's cluster, topics and partitions are the ones at hand (not a topic made again by that name)."""
+    if len(log.lanes) != len(targets):
+        raise JobConflict(
+            f"this job began with {len(log.lanes)} partitions ({_names(log.lanes)}), here there are {len(targets)} "
+            f"({_names([target.partition for target in targets])}): its keys would go elsewhere",
+            hint="Give the options that it began with; where the topic has got more partitions, choose another "
+            f"--job-id and topic. {_RESET}",
+        )
+    for lane, target in zip(log.lanes, targets, strict=True):
+        at = target.partition
+        there = {
+            "cluster": (log.cluster_id, target.cluster_id),
+            "topic": (lane.topic, at.topic),
+            "topic id": (lane.topic_id, at.topic_id),
+            "partition": (str(lane.partition), str(at.partition)),
+        }
+        for name, (then, now) in there.items():
+            if then != now:
+                raise JobConflict(
+                    f"this job began with {name} {then}, here it is {now}",
+                    hint=f"Its rows are there, not here. Go back to it, or choose another --job-id. {_RESET}",
+                )
 
 
-async def same_log(client: Client, log: LogPosition, target: Target) -> None:
+async def same_log(client: Client, lane: LanePosition, target: Target) -> None:
     """Right before the checkpoint's offset lies what this job put there, and the log still reaches that far."""
     first, end = await log_range(client, target.partition)
-    if log.next_offset > end:
+    if lane.next_offset > end:
         raise JobConflict(
-            f"{target.partition} ends at offset {end}, before this job's checkpoint at {log.next_offset}: "
+            f"{lane} ends at offset {end}, before this job's checkpoint at {lane.next_offset}: "
             "acknowledged records were lost (unclean leader election?) or the topic was made again",
             hint=_RESET,
         )
-    if log.last_own is None:
+    if lane.last_own is None:
         return
-    if log.next_offset - 1 < first:
+    if lane.next_offset - 1 < first:
         raise JobConflict(
-            f"{target.partition} begins at offset {first}: the records before this job's checkpoint at "
-            f"{log.next_offset} were purged or have expired, so it cannot be proven what followed",
+            f"{lane} begins at offset {first}: the records before this job's checkpoint at "
+            f"{lane.next_offset} were purged or have expired, so it cannot be proven what followed",
             hint=_RESET,
         )
-    header = await batch_at(client, target.partition, log.next_offset - 1)
+    header = await batch_at(client, target.partition, lane.next_offset - 1)
     found = header and OwnMark(header.producer_id, header.producer_epoch, header.last_sequence)
-    if header is None or found != log.last_own or header.next_offset != log.next_offset:
+    if header is None or found != lane.last_own or header.next_offset != lane.next_offset:
         raise JobConflict(
-            f"at offset {log.next_offset - 1} of {target.partition} lies {found}, this job wrote {log.last_own}",
+            f"at offset {lane.next_offset - 1} of {lane} lies {found}, this job wrote {lane.last_own}",
             hint=f"The topic holds other records than this job's checkpoint says. {_RESET}",
         )
+
+
+def _names(partitions: Sequence[object]) -> str:
+    return ", ".join(map(str, partitions[:4])) + (" ..." if len(partitions) > 4 else "")
 
 
 def known_producer(log: LogPosition, producer: ProducerEpoch, *, accept_new: bool) -> None:

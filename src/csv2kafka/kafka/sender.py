@@ -59,7 +59,6 @@ class Sender:
         self._next_sequence = 0
         self._next_offset = footing.next_offset
         self._own_offset = footing.own_offset
-        self._acked_rows = 0
         self._failure: BaseException | None = None
         self._turn = asyncio.Lock()  # fair: first come, first served, so order is kept
         self._throttled_until_s = 0.0
@@ -73,10 +72,15 @@ class Sender:
         return self._next_offset
 
     @property
-    def last_own(self) -> OwnMark:
-        """The last acknowledged batch; it ends right before `next_offset`."""
+    def target(self) -> Partition:
+        return self._footing.target
+
+    def mark_behind(self, last_own: OwnMark | None, rows: int) -> OwnMark:
+        """What lies last in the log when `rows` more than at `last_own` have been acknowledged."""
         producer = self._footing.producer
-        return OwnMark(producer.producer_id, producer.epoch, self._acked_rows - 1)
+        same = last_own and (last_own.producer_id, last_own.producer_epoch) == (producer.producer_id, producer.epoch)
+        last_sequence = last_own.last_sequence if last_own and same else -1
+        return OwnMark(producer.producer_id, producer.epoch, last_sequence + rows)
 
     def can_send(self, batch: Batch) -> bool:
         """False when the epoch is old, or its sequences would pass 2^31 - 1: take over again first."""
@@ -120,7 +124,6 @@ class Sender:
             self.foreign_records += base_offset - self._next_offset
             self._next_offset = base_offset + rows
             self._own_offset = self._next_offset - 1
-            self._acked_rows += rows
             return base_offset
 
     async def _send_until_acknowledged(self, payload: bytes) -> int:

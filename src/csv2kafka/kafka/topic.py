@@ -28,8 +28,10 @@ class Target:
     max_message_bytes: int
 
 
-async def prepare(client: Client, name: str, partition: int | None, *, create: bool, has_begun: bool = False) -> Target:
-    """Find (or create) the topic, choose the partition, check the settings.
+async def prepare(
+    client: Client, name: str, partition: int | None, *, create: bool, has_begun: bool = False, spread: bool = False
+) -> tuple[Target, ...]:
+    """Find (or create) the topic, choose the partition (all of them to `spread` over), check the settings.
 
     has_begun: the job has written to the topic before, so that one made anew would be another.
     Raises TopicError: missing and not to be created, several partitions and none chosen, no such partition, compacted.
@@ -44,7 +46,8 @@ async def prepare(client: Client, name: str, partition: int | None, *, create: b
                 f"topic {name} does not exist", hint="Create it, or leave --no-create-topic out to have it created."
             )
         view = await _create(client, name)
-    chosen = _choose(name, view, partition)
+    spread = spread and partition is None
+    chosen = sorted(view.leaders) if spread else [_choose(name, view, partition)]
     settings = await _settings(client, name)
     _check_settings(name, settings)
     if view.replicas < 3:
@@ -54,7 +57,8 @@ async def prepare(client: Client, name: str, partition: int | None, *, create: b
             view.replicas,
             "" if view.replicas == 1 else "s",
         )
-    return Target(Partition(name, view.topic_id, chosen), view.cluster_id, int(settings["max.message.bytes"]))
+    limit_bytes = int(settings["max.message.bytes"])
+    return tuple(Target(Partition(name, view.topic_id, number), view.cluster_id, limit_bytes) for number in chosen)
 
 
 def _choose(name: str, view: TopicView, partition: int | None) -> int:
@@ -63,7 +67,8 @@ def _choose(name: str, view: TopicView, partition: int | None) -> int:
         if count > 1:
             raise TopicError(
                 f"topic {name} has {count} partitions, and a file's order holds within one",
-                hint=f"Choose one with --partition N (0 to {count - 1}).",
+                hint=f"Choose one with --partition N (0 to {count - 1}), or spread rows over all of them by a column: "
+                "--key COLUMN.",
             )
         return 0
     if partition not in view.leaders:
