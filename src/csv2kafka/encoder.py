@@ -23,10 +23,8 @@ _MIN_BLOCK_BYTES = 64 << 10
 _FIRST_BUFFER_BYTES = 4 << 20
 _MAX_UNCOMPRESSED_BYTES = 16 << 20  # a batch is closed here even if it would compress well: consumers must hold it
 _FILL = 0.92  # how near to the topic's limit a batch is aimed
-_REASONS = {
-    csvkernel.BAD_UTF8: "is not valid UTF-8",
-    csvkernel.UNCLOSED_QUOTE: "has a quote that is never closed",
-}
+_MEND = "Mend this row in the file and load it as a new job (a mended file is another object)."
+_TELL = " If the whole file is in another encoding, tell which: --encoding latin-1, cp1252 or utf-16."
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +158,16 @@ class Encoder:
 
     def _unreadable(self, src: Bytes, at: int, block: Block, row: int, status: int) -> BadRow:
         start, end = self._extent(src, at, block)
-        return BadRow(
-            Position(row, block.start.byte_offset + start),
-            block.start.byte_offset + end,
-            _REASONS.get(status) or self._ragged(block.data[start:end]),
-            hint="Mend this row in the file and load it as a new job (a mended file is another object).",
-        )
+        hint = _MEND
+        if status == csvkernel.UNCLOSED_QUOTE:
+            reason = "has a quote that is never closed"
+        elif status == csvkernel.BAD_UTF8:
+            reason = f"is not valid {self.shape.text.encoding.upper()}"
+            hint += _TELL
+        else:
+            reason = self._ragged(block.data[start:end])
+        at_byte = block.start.byte_offset
+        return BadRow(Position(row, at_byte + start), at_byte + end, reason, hint=hint)
 
     def _extent(self, src: Bytes, at: int, block: Block) -> tuple[int, int]:
         """First byte and end of the next row's text, line ends apart: blank lines lead, a block may cut CR from LF."""

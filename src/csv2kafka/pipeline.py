@@ -167,7 +167,7 @@ class Pipeline:
             self._has_taken_over = True
             self.progress.sending_since_s = time.monotonic()
             self.progress.rows_before = standing.checkpoint.last_line
-            self.progress.bytes_before = standing.checkpoint.byte_offset or 0
+            self.progress.bytes_before = self._job.source.object_bytes(standing.checkpoint.byte_offset or 0)
         sender = self._sender_factory(self._job.client, standing.footing)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(part)
@@ -267,6 +267,7 @@ class Pipeline:
             checkpoint,
             last_line=portion.end.row,
             byte_offset=portion.end.byte_offset,
+            restart=self._job.source.restart_before(portion.end.byte_offset),
             total_sent=checkpoint.total_sent + portion.rows,
             log=replace(checkpoint.log, next_offset=sender.next_offset, last_own=sender.last_own),
         )
@@ -301,7 +302,7 @@ class Pipeline:
         now_s = time.monotonic()
         sending_s = now_s - progress.sending_since_s
         size_bytes = self._job.source.identity.size_bytes
-        done_bytes = checkpoint.byte_offset or 0
+        done_bytes = self._job.source.object_bytes(checkpoint.byte_offset or 0)
         sample = Sample(
             rows=checkpoint.last_line,
             bytes_done=done_bytes,

@@ -89,6 +89,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         checkpoint,
         last_line=position.row,
         byte_offset=position.byte_offset,
+        restart=job.source.restart_before(position.byte_offset),
         total_sent=checkpoint.total_sent + own.rows,
         log=log,
     )

@@ -25,8 +25,9 @@ from csv2kafka.model import Checkpoint, JobStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
+_TYPES = {str: "TEXT", int: "INTEGER"}
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -152,7 +153,7 @@ class SqliteStore:
             # Under a lock, because SQLite does not wait for its turn when two processes switch to WAL at once.
             with _FileLock.take(self.path.with_name(f"{self.path.name}.lock")):
                 version = _schema_version(db) or _create(db)
-                if version == 1:
+                if 0 < version < _SCHEMA_VERSION:
                     version = _upgrade(db)
         if version != _SCHEMA_VERSION:
             raise ConfigError(
@@ -207,8 +208,7 @@ def _create(db: sqlite3.Connection) -> int:
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return 0  # another program's database
     db.execute("PRAGMA journal_mode=WAL")
-    types = {str: "TEXT", int: "INTEGER"}
-    columns = ", ".join(f"{name} {types[kind]}" for name, kind in _COLUMNS.items())
+    columns = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in _COLUMNS.items())
     with db:
         db.execute("BEGIN IMMEDIATE")
         db.execute(f"CREATE TABLE checkpoints ({columns}, PRIMARY KEY (job_id))")
@@ -217,10 +217,13 @@ def _create(db: sqlite3.Connection) -> int:
 
 
 def _upgrade(db: sqlite3.Connection) -> int:
-    """From version 1, which had no checksums."""
+    """From an earlier version, which had some columns less."""
     with db:
         db.execute("BEGIN IMMEDIATE")
-        db.execute("ALTER TABLE checkpoints ADD COLUMN checksum TEXT")
+        there = {name for _, name, *_ in db.execute("PRAGMA table_info(checkpoints)")}
+        for name, kind in _COLUMNS.items():
+            if name not in there:
+                db.execute(f"ALTER TABLE checkpoints ADD COLUMN {name} {_TYPES[kind]}")
         db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
     return _SCHEMA_VERSION
 
