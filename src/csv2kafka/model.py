@@ -57,6 +57,10 @@ class Dialect:
     quote: str = '"'
     escape: str | None = None  # takes the character behind it as text, as in Python's csv
 
+    @property
+    def escape_byte(self) -> int | None:
+        return None if self.escape is None else ord(self.escape)
+
 
 @dataclass(frozen=True, slots=True)
 class Naming:

@@ -41,6 +41,7 @@ class _Scan:
             final,
             ord(dialect.delimiter),
             ord(dialect.quote),
+            dialect.escape_byte,
             max_rows,
         )
         self.rows += rows
