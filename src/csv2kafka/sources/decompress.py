@@ -23,6 +23,7 @@ except ImportError:  # a part of Python from 3.14 on
     from compression import zstd  # type: ignore[import-not-found, no-redef]
 
 _PIECE_BYTES = 1 << 20
+_PROVEN_BYTES = 1 << 20
 _FEED_BYTES = 64 << 10  # what lies behind a member's end is copied once: not much more than a small member
 _MAY_BE_PADDED = frozenset({"gzip", "xz"})  # with zero bytes, behind a member
 _DAMAGED: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # isal's stub takes its error for an instance
@@ -102,8 +103,10 @@ CODECS = tuple(_NEW)
 def decompress(codec: str, chunks: Iterable[bytes], start_byte: int, uri: str) -> Iterator[Piece]:
     """The plain bytes of the members from `start_byte` on, where a member begins.
 
-    Raises BadData, after everything before it, for a damaged member, one that is cut short, and no member at all.
+    Raises BadData for a damaged member, one that is cut short, and no member at all: after all members before it, and
+    pieces of this one. A member of up to _PROVEN_BYTES of text is given only when its checksum was right.
     """
+    held: list[Piece] = []
     member: _Member | None = None
     member_byte = start_byte  # where this member, or the last one, begins
     at_byte = start_byte
@@ -119,12 +122,17 @@ def decompress(codec: str, chunks: Iterable[bytes], start_byte: int, uri: str) -
                 member, member_byte, restart = _NEW[codec](), at_byte, at_byte
             feed = rest[:_FEED_BYTES]
             for data in _plain(codec, member, feed, member_byte, at_byte, uri):
-                yield Piece(data, restart, at_byte + len(feed))
+                held.append(Piece(data, restart, at_byte + len(feed)))
                 restart = None
+                if sum(len(piece.data) for piece in held) > _PROVEN_BYTES:
+                    yield from held
+                    held.clear()
             used = len(feed)
             if member.eof:
                 used -= len(member.unused_data or b"")  # LZ4 says None
                 member = None
+                yield from held
+                held.clear()
             rest, at_byte = rest[used:], at_byte + used
     if member is not None or at_byte == start_byte:
         what = f"in the middle of the {codec} member that begins at byte {member_byte}" if member else "before any data"
