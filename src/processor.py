@@ -91,7 +91,10 @@ class CSVToKafkaProcessor:
         return eta_s(records_processed, self.total_lines, time.time() - self.start_time) or 0.0
 
     def _get_total_lines(self) -> int:
-        """The object's number of lines, from the table or by counting them once (a pass over the whole object)."""
+        """The object's number of lines, from the table or by counting them once (a pass over the whole object).
+
+        Of a compressed object they say nothing.
+        """
         key = {"job_id": total_lines_key(self.checkpoint_manager.job_id)}
         table = self.checkpoint_manager.table
         try:

@@ -24,10 +24,21 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LEASE_ONLY, Checkpoint, Dialect, Header, JobStatus, LaneReceipt, Receipt, RecordShape
+from csv2kafka.model import (
+    LEASE_ONLY,
+    Checkpoint,
+    Dialect,
+    Header,
+    JobStatus,
+    LaneReceipt,
+    Receipt,
+    RecordShape,
+    TextFormat,
+)
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source, open_source
+from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import read_header
 from csv2kafka.takeover import Job
 from csv2kafka.threads import run_on_a_loop
@@ -84,11 +95,13 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
             expected=found.source if found else None,
             region=settings.region,
             profile=settings.profile,
-        ) as source:
+        ) as raw:
             if found is not None and found.status == JobStatus.COMPLETED:
-                return _already_complete(found, settings, source)
-            with _metrics(settings, job_id) as own_sinks:
-                run = _Run(settings, parts, job_id, store, source, found, held_s, (*parts.sinks, *own_sinks))
+                return _already_complete(found, settings, raw)
+            restart = found.restart if found else None
+            source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding, restart=restart)
+            with source, _metrics(settings, job_id) as own_sinks:
+                run = _Run(settings, parts, job_id, store, source, text, found, held_s, (*parts.sinks, *own_sinks))
                 return _run_to_end(_load(run, stop, notify))
     finally:
         _release(store)
@@ -136,6 +149,7 @@ class _Run:
     job_id: str
     store: CheckpointStore
     source: Source
+    text: TextFormat
     found: Checkpoint | None
     held_s: float  # when the lease was taken, monotonic
     sinks: Sequence[MetricsSink]
@@ -144,8 +158,8 @@ class _Run:
 async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
     dialect = Dialect(settings.delimiter)
-    header = await asyncio.to_thread(_header, source, dialect)
-    shape = RecordShape(header.columns, dialect)
+    header = await asyncio.to_thread(_header, source, dialect, run.text.encoding)
+    shape = RecordShape(header.columns, dialect, text=run.text)
     if found is not None:
         _refuse_other_shape(found, shape.as_json())
     if settings.delivery == LEASE_ONLY:
@@ -195,9 +209,9 @@ def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, pr
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
 
 
-def _header(source: Source, dialect: Dialect) -> Header:
+def _header(source: Source, dialect: Dialect, encoding: str) -> Header:
     with closing(source.read_from(0)) as chunks:
-        return read_header(chunks, dialect)
+        return read_header(chunks, dialect, encoding=encoding)
 
 
 def _refuse_other_shape(found: Checkpoint, shape: str) -> None:

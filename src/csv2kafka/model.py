@@ -34,6 +34,14 @@ class SourceIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class TextFormat:
+    """What lies between an object's bytes and its text as UTF-8; by default nothing."""
+
+    codec: str | None = None
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """A place where reading a compressed or transcoded object may begin anew."""
 
@@ -48,6 +56,10 @@ class Dialect:
     delimiter: str = ","
     quote: str = '"'
     escape: str | None = None  # takes the character behind it as text, as in Python's csv
+
+    @property
+    def escape_byte(self) -> int | None:
+        return None if self.escape is None else ord(self.escape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,7 @@ class RecordShape:
     value_format: ValueFormat = "json"
     file_name: str | None = None  # with it, each record has headers that say where its row was
     headers: tuple[tuple[str, str], ...] = ()  # the same on each record
+    text: TextFormat = TextFormat()
 
     def as_json(self) -> str:
         """The shape's fingerprint in a checkpoint. Options that are not used leave no trace in it."""
@@ -115,6 +128,8 @@ class RecordShape:
             "key": self.key,
             "file.name": self.file_name,
             "headers": self.headers,
+            "decompress": self.text.codec,
+            "encoding": None if self.text.encoding == TextFormat().encoding else self.text.encoding,
         }
         always = ("format", "delimiter", "quote", "columns", *(("null-value",) if self.null_value == "" else ()))
         kept = {name: value for name, value in named.items() if name in always or value}
@@ -224,7 +239,8 @@ class Checkpoint:
 
     `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
     plan's fields alone (last_line, total_sent).
-    `record_shape` names the options that decide what a record looks like.
+    `record_shape` names the options that decide what a record looks like. `restart` is at or before `byte_offset`,
+    None where reading may begin anywhere.
     """
 
     job_id: str
@@ -235,6 +251,7 @@ class Checkpoint:
     source: SourceIdentity | None = None
     record_shape: str | None = None
     log: LogPosition | None = None
+    restart: Restart | None = None
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
 
     @property

@@ -119,6 +119,21 @@ Delimiter = Annotated[
     str | None,
     typer.Option(metavar="CHAR", help="Between fields; a comma by default, \\t is a tab. (CSV2KAFKA_DELIMITER)"),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the text: utf-8, latin-1, cp1252, utf-16 (-le, -be); as a byte-order mark tells by default, or UTF-8. "
+        "(CSV2KAFKA_ENCODING)",
+    ),
+]
+Decompress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODEC",
+        help="gzip, zstd, bz2, xz, lz4 or none; by default what the file's first bytes tell. (CSV2KAFKA_DECOMPRESS)",
+    ),
+]
 Region = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The AWS region. (CSV2KAFKA_REGION, AWS_DEFAULT_REGION)"),

@@ -177,7 +177,7 @@ class Pipeline:
             self._has_taken_over = True
             self.progress.sending_since_s = time.monotonic()
             self.progress.rows_before = standing.checkpoint.last_line
-            self.progress.bytes_before = standing.checkpoint.byte_offset or 0
+            self.progress.bytes_before = self._job.source.object_bytes(standing.checkpoint.byte_offset or 0)
         senders = tuple(self._sender_factory(self._job.client, footing) for footing in standing.footings)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(part)
@@ -298,6 +298,7 @@ class Pipeline:
             checkpoint,
             last_line=portion.end.row,
             byte_offset=portion.end.byte_offset,
+            restart=self._job.source.restart_before(portion.end.byte_offset),
             total_sent=checkpoint.total_sent + portion.rows,
             log=replace(checkpoint.log, lanes=tuple(lanes)),
         )
@@ -337,7 +338,7 @@ class Pipeline:
         now_s = time.monotonic()
         sending_s = now_s - progress.sending_since_s
         size_bytes = self._job.source.identity.size_bytes
-        done_bytes = checkpoint.byte_offset or 0
+        done_bytes = self._job.source.object_bytes(checkpoint.byte_offset or 0)
         sample = Sample(
             rows=checkpoint.last_line,
             bytes_done=done_bytes,

@@ -26,6 +26,7 @@ from csv2kafka.client_properties import ENVIRONMENT, PropertyLayer, kafka_fields
 from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
 from csv2kafka.model import FENCED, Delivery
+from csv2kafka.sources.transcode import ENCODINGS
 
 # Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
 _CONFIG = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, loc_by_alias=False, hide_input_in_errors=True)
@@ -93,6 +94,8 @@ class RunSettings(StoreSettings):
     delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
     delimiter: str = ","
+    encoding: str | None = None
+    decompress: Literal["auto", "none", "gzip", "zstd", "bz2", "xz", "lz4"] = "auto"
     enable_metrics: bool = Field(default=False, validation_alias="ENABLE_METRICS")
     metrics_namespace: str = Field(default="CSVToKafka", min_length=1)
 
@@ -117,6 +120,16 @@ class RunSettings(StoreSettings):
         if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
             raise ValueError("one ASCII character, and neither a quote nor a line end (\\t is a tab)")
         return delimiter
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str | None) -> str | None:
+        if encoding is None:
+            return None
+        name = encoding.lower().replace("_", "-")
+        if name not in ENCODINGS:
+            raise ValueError(f"{encoding!r} is not among {', '.join(ENCODINGS)}")
+        return name
 
 
 def load_run(

@@ -33,14 +33,17 @@ def kernel(function: Function) -> Function:
     Without Numba's runtime: arrays are borrowed from the caller, never counted. Counting took half of the kernel's
     time, and nothing here allocates (a kernel that did would not compile).
     """
-    compiled = cast(Any, numba.njit)(nogil=True, cache=True, _nrt=False, forceinline=_is_vector_step(function))(
-        function
-    )
-    return cast(Function, compiled)
+    return _compiled(function, forceinline=function.__module__ == __name__)
 
 
-def _is_vector_step(function: Callable[..., Any]) -> bool:
-    return function.__module__ == __name__
+def inlined_kernel(function: Function) -> Function:
+    """A kernel that becomes a part of its callers: for those with large tuples among their arguments."""
+    return _compiled(function, forceinline=True)
+
+
+def _compiled(function: Function, *, forceinline: bool) -> Function:
+    options = {"nogil": True, "cache": True, "_nrt": False, "forceinline": forceinline}
+    return cast(Function, cast(Any, numba.njit)(**options)(function))
 
 
 _intrinsic = cast(Callable[[Callable[..., Any]], Callable[..., Any]], intrinsic)
@@ -91,18 +94,18 @@ def _copy32_ir(typing_context: Any, dst: Any, at: Any, src: Any, start: Any) -> 
 
 
 @_intrinsic
-def _copy_until_special_ir(typing_context: Any, dst: Any, at: Any, src: Any, start: Any, other: Any) -> Any:
+def _copy_until_special_ir(typing_context: Any, dst: Any, at: Any, src: Any, start: Any, a: Any, b: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = _load(context, builder, signature.args[2], args[2], args[3])
         builder.store(vector, _pointer(context, builder, signature.args[0], args[0], args[1]), align=1)
-        mask = _mask(builder, _special(builder, vector, args[4]))
+        mask = _mask(builder, _special(builder, vector, args[4], args[5]))
         return builder.zext(builder.cttz(mask, ir.Constant(ir.IntType(1), 0)), ir.IntType(64))
 
-    return types.intp(dst, types.intp, src, types.intp, types.uint8), codegen
+    return types.intp(dst, types.intp, src, types.intp, types.uint8, types.uint8), codegen
 
 
 @_intrinsic
-def _matches_ir(typing_context: Any, src: Any, start: Any, a: Any, b: Any, c: Any) -> Any:
+def _matches_ir(typing_context: Any, src: Any, start: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = _load(context, builder, signature.args[0], args[0], args[1])
         lanes = builder.icmp_signed("==", vector, _splat(builder, args[2]))
@@ -110,7 +113,7 @@ def _matches_ir(typing_context: Any, src: Any, start: Any, a: Any, b: Any, c: An
             lanes = builder.or_(lanes, builder.icmp_signed("==", vector, _splat(builder, byte)))
         return builder.zext(_mask(builder, lanes), ir.IntType(64))
 
-    return types.int64(src, types.intp, types.uint8, types.uint8, types.uint8), codegen
+    return types.int64(src, types.intp, types.uint8, types.uint8, types.uint8, types.uint8), codegen
 
 
 @_intrinsic
@@ -125,17 +128,17 @@ def _copy32_py(dst: Bytes, at: int, src: Bytes, start: int) -> None:
     dst[at : at + WIDTH] = src[start : start + WIDTH]
 
 
-def _copy_until_special_py(dst: Bytes, at: int, src: Bytes, start: int, other: int) -> int:
+def _copy_until_special_py(dst: Bytes, at: int, src: Bytes, start: int, a: int, b: int) -> int:
     _copy32_py(dst, at, src, start)
     for lane in range(WIDTH):
         byte = int(src[start + lane])
-        if byte < 0x20 or byte >= 0x80 or byte in (0x22, 0x5C, other):
+        if byte < 0x20 or byte >= 0x80 or byte in (0x22, 0x5C, a, b):
             return lane
     return WIDTH
 
 
-def _matches_py(src: Bytes, start: int, a: int, b: int, c: int) -> int:
-    return sum(1 << lane for lane in range(WIDTH) if int(src[start + lane]) in (a, b, c))
+def _matches_py(src: Bytes, start: int, a: int, b: int, c: int, d: int) -> int:
+    return sum(1 << lane for lane in range(WIDTH) if int(src[start + lane]) in (a, b, c, d))
 
 
 def _lowest_bit_py(mask: int) -> int:
@@ -159,18 +162,21 @@ def copy32(dst: Bytes, at: int, src: Bytes, start: int) -> None:
 
 
 @kernel
-def copy_until_special(dst: Bytes, at: int, src: Bytes, start: int, other: int) -> int:
-    """Copy 32 bytes and return how many of them (0 to 32) lie before the first special one or `other`."""
+def copy_until_special(dst: Bytes, at: int, src: Bytes, start: int, a: int, b: int) -> int:
+    """Copy 32 bytes and return how many of them (0 to 32) lie before the first special one, `a` or `b`.
+
+    Compiled, the same byte given twice costs nothing more.
+    """
     _ = src[start + WIDTH - 1]
     _ = dst[at + WIDTH - 1]
-    return _copy_until_special(dst, at, src, start, other)
+    return _copy_until_special(dst, at, src, start, a, b)
 
 
 @kernel
-def matches(src: Bytes, start: int, a: int, b: int, c: int) -> int:
-    """A bit for each of the 32 bytes that equals `a`, `b` or `c`, the first byte's lowest."""
+def matches(src: Bytes, start: int, a: int, b: int, c: int, d: int) -> int:
+    """A bit for each of the 32 bytes that equals one of the four, the first byte's lowest."""
     _ = src[start + WIDTH - 1]
-    return _matches(src, start, a, b, c)
+    return _matches(src, start, a, b, c, d)
 
 
 @kernel

@@ -16,7 +16,12 @@ def fields(record: str, dialect: Dialect) -> tuple[str, ...]:
     with _limit_lock:  # the csv module's limit is the process's
         limit = csv.field_size_limit(len(record) + 1)
         try:
-            reader = csv.reader(io.StringIO(record, newline=""), delimiter=dialect.delimiter, quotechar=dialect.quote)
+            reader = csv.reader(
+                io.StringIO(record, newline=""),
+                delimiter=dialect.delimiter,
+                quotechar=dialect.quote,
+                escapechar=dialect.escape,
+            )
             return tuple(next(reader, ()))
         finally:
             csv.field_size_limit(limit)

@@ -41,6 +41,7 @@ class _Scan:
             final,
             ord(dialect.delimiter),
             ord(dialect.quote),
+            dialect.escape_byte,
             max_rows,
         )
         self.rows += rows
@@ -157,10 +158,13 @@ def take_rows(chunks: Iterable[bytes], start: Position, rows: int, dialect: Dial
     return Block(data, scan.row_start, start, scan.rows)
 
 
-def read_header(chunks: Iterable[bytes], dialect: Dialect, *, max_row_bytes: int = MAX_ROW_BYTES) -> Header:
+def read_header(
+    chunks: Iterable[bytes], dialect: Dialect, *, encoding: str = "utf-8", max_row_bytes: int = MAX_ROW_BYTES
+) -> Header:
     """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart.
 
-    Raises BadHeader for an empty file, an empty or repeated name, bytes that are not UTF-8, an endless record.
+    Raises BadHeader for an empty file, an empty or repeated name, bytes that are not UTF-8 (`encoding` is what they
+    were before), an endless record.
     """
     data, scan = _gather_rows(
         _Pushback(chunks), 1, dialect, want_bytes=1 << 16, mark=codecs.BOM_UTF8, max_bytes=max_row_bytes
@@ -174,8 +178,9 @@ def read_header(chunks: Iterable[bytes], dialect: Dialect, *, max_row_bytes: int
         record = data[: scan.row_start].decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadHeader(
-            f"the header is not UTF-8 at byte {error.start}",
-            hint="Convert the file to UTF-8 first (iconv -t UTF-8).",
+            f"the header is not {encoding.upper()} at byte {error.start}",
+            hint="Tell the file's encoding: --encoding latin-1, cp1252 or utf-16. Others must be converted first "
+            "(iconv -t UTF-8).",
         ) from None
     return Header(_columns(record.removeprefix("\ufeff"), dialect), scan.row_start)
 

@@ -108,6 +108,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         checkpoint,
         last_line=proven.position.row,
         byte_offset=proven.position.byte_offset,
+        restart=job.source.restart_before(proven.position.byte_offset),
         total_sent=checkpoint.total_sent + proven.position.row - checkpoint.last_line,
         log=replace(log, lanes=lanes),
     )

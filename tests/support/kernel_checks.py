@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from csv2kafka import csvkernel as kernel
+from csv2kafka import recordkernel, textkernel
 from csv2kafka.csvkernel import PADDING, SLACK
 from csv2kafka.model import Dialect
 from csv2kafka.simd import WIDTH, Bytes, Offsets, copy32, copy_until_special, matches
@@ -70,7 +71,7 @@ def encode_into(dst: Bytes, body: bytes, columns: tuple[str, ...], dialect: Dial
     prefixes, prefix_at = prefixes_of(columns)
     delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
     src = exactly(chain.padded(body))
-    return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, _ALL_ROWS)
+    return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, _ALL_ROWS, None)
 
 
 def check_every_size(data: bytes, dialect: Dialect, step: int = 1, *, last_sizes: int = 1 << 62) -> None:
@@ -116,11 +117,14 @@ def check_scan(data: bytes, dialect: Dialect) -> None:
     ends = [end - expected.header_end_byte for _, end in expected.extents]
     for cut in range(len(body) + 1):
         head = exactly(chain.padded(body[:cut]))
-        rows, row_start, at, in_quotes = kernel.scan_rows(head, 0, cut, 0, False, False, delimiter, quote, _ALL_ROWS)
+        rows, row_start, at, in_quotes = kernel.scan_rows(
+            head, 0, cut, 0, False, False, delimiter, quote, dialect.escape_byte, _ALL_ROWS
+        )
         assert rows == sum(end < cut for end in ends), f"{rows} rows before byte {cut}"
         assert not body[ends[rows - 1] if rows else 0 : row_start].strip(b"\r\n")
+        whole_body = exactly(chain.padded(body))
         more, _, at, in_quotes = kernel.scan_rows(
-            exactly(chain.padded(body)), at, len(body), row_start, in_quotes, True, delimiter, quote, _ALL_ROWS
+            whole_body, at, len(body), row_start, in_quotes, True, delimiter, quote, dialect.escape_byte, _ALL_ROWS
         )
         whole = [end for end in ends if end < len(body)]  # a last row without a line end is not counted
         assert (rows + more, in_quotes) == (len(whole), expected.unclosed), f"resumed at {cut}: {rows} + {more} rows"
@@ -147,33 +151,33 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
     control = exactly(chain.padded(b"\x01"))
 
     def encode(source: Bytes, heads: Bytes) -> Call:
-        return lambda: kernel.encode_rows(source, 0, 31, COMMA, QUOTE, heads, prefix_at, roomy, _ALL_ROWS)
+        return lambda: kernel.encode_rows(source, 0, 31, COMMA, QUOTE, heads, prefix_at, roomy, _ALL_ROWS, None)
 
     def write_value(dst: Bytes) -> Call:
-        return lambda: kernel._write_value(src, 0, len(row), COMMA, QUOTE, prefixes, prefix_at, dst, 0, lie)
+        return lambda: kernel._write_value(src, 0, len(row), COMMA, QUOTE, prefixes, prefix_at, dst, 0, lie, None)
 
     return {
-        "read, vector, matches": (half, lambda: matches(half.source, 9, 0, 0, 0)),
+        "read, vector, matches": (half, lambda: matches(half.source, 9, 0, 0, 0, 0)),
         "read, vector, copy32": (half, lambda: copy32(roomy, 0, half.source, 9)),
-        "read, vector, copy_until_special": (half, lambda: copy_until_special(roomy, 0, half.source, 9, COMMA)),
+        "read, vector, copy_until_special": (half, lambda: copy_until_special(roomy, 0, half.source, 9, COMMA, COMMA)),
         "read, vector, scan_rows without padding": (
             bare,
-            lambda: kernel.scan_rows(bare.source, 1, len(row), 0, False, True, COMMA, QUOTE, _ALL_ROWS),
+            lambda: kernel.scan_rows(bare.source, 1, len(row), 0, False, True, COMMA, QUOTE, None, _ALL_ROWS),
         ),
         "read, vector, encode_rows without padding": (bare, encode(bare.source[1:], prefixes)),
         "read, vector, prefixes without padding": (bare_prefixes, encode(src, bare_prefixes.source)),
-        "read, byte, behind a lying stop": (half, lambda: kernel._utf8_length(half.source, 39, lie)),
+        "read, byte, behind a lying stop": (half, lambda: textkernel.utf8_length(half.source, 39, lie)),
         "write, vector, copy32": (short, lambda: copy32(short.inner, 1, src, 0)),
-        "write, vector, copy_until_special": (short, lambda: copy_until_special(short.inner, 1, src, 0, COMMA)),
+        "write, vector, copy_until_special": (short, lambda: copy_until_special(short.inner, 1, src, 0, COMMA, COMMA)),
         "write, vector, a field under a lying limit": (
             small,
-            lambda: kernel._copy_plain(src, 0, len(row), COMMA, small.inner, 0, lie),
+            lambda: kernel._copy_plain(src, 0, len(row), COMMA, small.inner, 0, lie, None),
         ),
         "write, vector, a prefix under a lying limit": (small, write_value(small.inner)),
         "write, byte, the end of a value": (tight, write_value(tight.inner)),
-        "write, byte, an escape": (tiny, lambda: kernel._write_special(control, 0, 1, tiny.inner, 0)),
-        "write, byte, a varint": (tiny, lambda: kernel._put_varint(tiny.inner, 2, 300)),
-        "write, byte, a value shifted": (framed, lambda: kernel._frame(framed.inner, 0, 5, 60, 0)),
+        "write, byte, an escape": (tiny, lambda: textkernel.write_special(control, 0, 1, tiny.inner, 0)),
+        "write, byte, a varint": (tiny, lambda: recordkernel.put_varint(tiny.inner, 2, 300)),
+        "write, byte, a value shifted": (framed, lambda: recordkernel.frame(framed.inner, 0, 5, 60, 0)),
     }
 
 

@@ -5,13 +5,14 @@ What the stores make of items is in test_checkpoint_contract.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from csv2kafka.checkpoints.item import Item, from_item, to_item
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, LanePosition, LogPosition, OwnMark, SourceIdentity
+from csv2kafka.model import Checkpoint, LanePosition, LogPosition, OwnMark, Restart, SourceIdentity
 
 SAVED = Checkpoint(
     job_id="job",
@@ -21,6 +22,7 @@ SAVED = Checkpoint(
     source=SourceIdentity("s3://bucket/key", 66_000, '"etag"', "version"),
     record_shape="json;delimiter=,",
     log=LogPosition("cluster", (LanePosition("topic", "id", 0, 510, 9, OwnMark(4001, 7, 499)),), (17, 4001)),
+    restart=Restart(32_768, 11_000),
     timestamp="2026-01-16T00:00:00+00:00",
 )
 
@@ -47,6 +49,7 @@ def test_what_was_saved_comes_back() -> None:
         {"producer_ids": "4001"},
         {"last_own_sequence": 498},
         {"source_version_id": None},
+        {"restart_object_byte": 11_001},
         {"job_id": "another"},
         {"checksum": "0123456789abcdef"},
     ],
@@ -65,6 +68,20 @@ def test_a_log_position_taken_out_by_hand_is_refused() -> None:
 
     with pytest.raises(JobConflict, match="do not belong together"):
         from_item(left)
+
+
+def test_half_a_place_to_begin_is_refused() -> None:
+    with pytest.raises(JobConflict, match="restart_object_byte is missing"):
+        from_item({name: value for name, value in stored().items() if name != "restart_object_byte"})
+
+
+def test_without_a_place_to_begin_nothing_is_written_of_it() -> None:
+    """So that the items of plain files are those of earlier versions, checksum included."""
+    plain = replace(SAVED, restart=None)
+    item = to_item(plain, plain.timestamp)
+    assert not [name for name in item if name.startswith("restart")]
+    assert item["checksum"] == "3471184e72d4a8fb"
+    assert from_item(item) == plain
 
 
 def test_other_programs_need_no_checksum() -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from csv2kafka.checkpoints import open_store
 from csv2kafka.checkpoints.sqlite import SqliteStore, default_path
 from csv2kafka.errors import CheckpointMissing, CheckpointUnavailable, ConfigError, Fenced, JobHeld
-from csv2kafka.model import Checkpoint
+from csv2kafka.model import Checkpoint, Restart
 from tests.support.checkpoints import sqlite_items
 from tests.support.processes import Children
 
@@ -211,6 +212,25 @@ def test_a_file_from_before_there_were_checksums_is_taken_over(path: Path) -> No
     store.save(found)
     store.release()
     assert SqliteStore(path).load("job") == store.load("job")
+
+
+def test_a_file_from_before_there_were_places_to_begin_is_taken_over(path: Path) -> None:
+    saved(path, 5).release()
+    with closing(sqlite3.connect(path)) as db:
+        for name in ("restart_text_byte", "restart_object_byte"):
+            db.execute(f"ALTER TABLE checkpoints DROP COLUMN {name}")
+        db.execute("PRAGMA user_version = 2")
+
+    store = SqliteStore(path)
+    found = store.acquire("job")
+    assert found is not None
+    assert (found.last_line, found.restart) == (5, None)
+    with_place = replace(found, restart=Restart(7, 3))
+    store.save(with_place)
+    store.release()
+    kept = SqliteStore(path).load("job")
+    assert kept is not None
+    assert kept.restart == Restart(7, 3)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class TestRun:
         result = call(
             *("run", "s3://b/k", "orders", "--brokers", "b1:1,b2:2", "--job-id", "j", "--checkpoint", "dynamodb://t"),
             *("--partition", "3", "--compression", "zstd", "--checkpoint-interval", "500", "--delimiter", ";"),
+            *("--encoding", "Windows_1252", "--decompress", "gzip"),
             *(
                 "--no-create-topic",
                 "--delivery",
@@ -117,6 +118,8 @@ class TestRun:
             "delivery": "lease-only",
             "accept_new_producer_id": True,
             "delimiter": ";",
+            "encoding": "windows-1252",
+            "decompress": "gzip",
             "region": "eu-west-1",
             "profile": "ops",
             "enable_metrics": False,

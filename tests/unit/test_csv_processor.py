@@ -298,6 +298,8 @@ class TestCSVToKafkaProcessor:
     ) -> None:
         checkpoint.acquire.return_value = None
         source = module.smart_open.return_value.__enter__.return_value  # type: ignore[attr-defined]
+        source.identity = IDENTITY
+        source.read_at.return_value = b"id,name\n1,one\n"
         source.read_from.return_value = (chunk for chunk in [b"id,name\n", b"1,one\n"])
 
         with pytest.raises(KafkaUnavailable, match="no broker answers") as caught:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from csv2kafka import human, receipt
 from csv2kafka.checkpoints.item import total_lines_key
 from csv2kafka.clock import boottime_s
-from csv2kafka.errors import BadData, BadRow, JobConflict
+from csv2kafka.errors import BadRow, JobConflict
 from csv2kafka.eta import eta_s
 from csv2kafka.jobs import _refuse_other_shape, default_job_id
 from csv2kafka.model import (
@@ -37,7 +37,6 @@ from csv2kafka.model import (
 )
 from csv2kafka.slowcsv import fields
 from csv2kafka.sources import check_offset, lines_of
-from csv2kafka.sources.sniff import refuse_unreadable
 
 patient = settings(deadline=None)  # no test here may depend on how fast the machine is
 RUN = Receipt(
@@ -270,20 +269,6 @@ class TestSourceHelpers:
         for offset_bytes in (-1, 1_001):
             with pytest.raises(ValueError, match="has 1000 bytes"):
                 check_offset(offset_bytes, RUN.source)
-
-    @pytest.mark.parametrize(
-        ("first_bytes", "what"),
-        [(b"\x1f\x8b\x08\x00", "gzip"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"\xff\xfei\x00", "UTF-16")],
-    )
-    def test_what_is_no_text_is_named(self, first_bytes: bytes, what: str) -> None:
-        with pytest.raises(BadData, match=what) as caught:
-            refuse_unreadable("s3://bucket/key", first_bytes)
-        assert caught.value.exit_code == 65
-        assert caught.value.hint
-
-    @pytest.mark.parametrize("first_bytes", [b"", b"id,name\n", b"PK,BZh\n", b"\xef\xbb\xbfid"])
-    def test_text_passes(self, first_bytes: bytes) -> None:
-        refuse_unreadable("s3://bucket/key", first_bytes)
 
 
 class TestSmallThings:

@@ -52,8 +52,8 @@ def vectors() -> list[Bytes]:
     vectors = [kernel_checks.exactly(vector) for vector in _vectors()]
     dst = np.zeros(WIDTH, np.uint8)
     simd.copy32(dst, 0, vectors[0], 0)
-    simd.copy_until_special(dst, 0, vectors[0], 0, 0)
-    simd.matches(vectors[0], 0, 0, 0, 0)
+    simd.copy_until_special(dst, 0, vectors[0], 0, 0, 0)
+    simd.matches(vectors[0], 0, 0, 0, 0, 0)
     simd.lowest_bit(1)
     return vectors
 
@@ -71,17 +71,17 @@ class TestTwins:
             assert compiled.inner[at:].tobytes() == vector.tobytes()
             assert compiled.is_intact
 
-    @pytest.mark.parametrize("other", [ord(","), 0, 0x7F, ord("a")])
-    def test_copy_until_special(self, vectors: list[Bytes], other: int) -> None:
+    @pytest.mark.parametrize("others", [(0x2C, 0x2C), (0, 0x7F), (0x61, 0x2C)])
+    def test_copy_until_special(self, vectors: list[Bytes], others: tuple[int, int]) -> None:
         compiled, interpreted = kernel_checks.Arena(WIDTH), kernel_checks.Arena(WIDTH)
         for vector in vectors:
-            plain = simd.copy_until_special(compiled.inner, 0, vector, 0, other)
-            assert plain == simd._copy_until_special_py(interpreted.inner, 0, vector, 0, other)
+            plain = simd.copy_until_special(compiled.inner, 0, vector, 0, *others)
+            assert plain == simd._copy_until_special_py(interpreted.inner, 0, vector, 0, *others)
             assert compiled.inner.tobytes() == interpreted.inner.tobytes() == vector.tobytes()
         assert compiled.is_intact
 
-    @pytest.mark.parametrize("wanted", [(0x0A, 0x0D, 0x22), (0x22, 0x22, 0x22), (0, 0x7F, 0x61), (0x80, 0xFF, 0x0A)])
-    def test_matches(self, vectors: list[Bytes], wanted: tuple[int, int, int]) -> None:
+    @pytest.mark.parametrize("wanted", [(10, 13, 0x22, 0x5C), (0x22,) * 4, (0, 0x7F, 0x61, 0), (0x80, 0xFF, 10, 1)])
+    def test_matches(self, vectors: list[Bytes], wanted: tuple[int, int, int, int]) -> None:
         for vector in vectors[::3]:
             assert simd.matches(vector, 0, *wanted) == simd._matches_py(vector, 0, *wanted)
 

@@ -77,6 +77,8 @@ class TestPrecedence:
             ),
             ("create_topic", "create_topic", "CSV2KAFKA_CREATE_TOPIC", "create-topic", (False, False, False, True)),
             ("delimiter", "delimiter", "CSV2KAFKA_DELIMITER", "delimiter", (";", "|", "\t", ",")),
+            ("encoding", "encoding", "CSV2KAFKA_ENCODING", "encoding", ("latin-1", "utf-16", "cp1252", None)),
+            ("decompress", "decompress", "CSV2KAFKA_DECOMPRESS", "decompress", ("gzip", "none", "lz4", "auto")),
             ("region", "region", "CSV2KAFKA_REGION", "region", ("f", "e", "t", None)),
             ("enable_metrics", "enable_metrics", "ENABLE_METRICS", "enable-metrics", (True, True, True, False)),
             (
@@ -184,6 +186,9 @@ class TestRefusals:
             ({"topic": "a b"}, "TOPIC: 'a b' cannot be a topic"),
             ({"topic": ".."}, "TOPIC: "),
             ({"topic": "x" * 250}, "TOPIC: "),
+            ({"encoding": "ebcdic"}, "--encoding: 'ebcdic' is not among utf-8, utf8, utf-8-sig"),
+            ({"encoding": ""}, "--encoding: "),
+            ({"decompress": "zip"}, "--decompress: should be 'auto', 'none', 'gzip', 'zstd', 'bz2', 'xz' or 'lz4'"),
             ({"delimiter": ";;"}, "--delimiter: one ASCII character"),
             ({"delimiter": '"'}, "--delimiter: "),
             ({"delimiter": "é"}, "--delimiter: "),

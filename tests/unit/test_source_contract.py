@@ -1,6 +1,7 @@
 """What every source promises, asked of each of them: exact bytes from any offset, one pinned version, no leaks.
 
-What one source alone can suffer is in test_source_local.py and test_source_s3.py.
+Those that make text of another source promise the same of the text. What one source alone can suffer is in
+test_source_local.py, test_source_s3.py and test_source_text.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from moto import mock_aws
 
-from csv2kafka.errors import BadData, SourceChanged, SourceMissing
-from csv2kafka.model import SourceIdentity
+from csv2kafka.errors import SourceChanged, SourceMissing
+from csv2kafka.model import SourceIdentity, TextFormat
 from csv2kafka.sources import Source, lines_of, open_source
 from csv2kafka.sources.local import LocalSource
 from csv2kafka.sources.prefetch import ReadAhead
 from csv2kafka.sources.s3 import S3Source, make_client
+from csv2kafka.sources.text import TextSource
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -114,6 +116,24 @@ def source(backend: Backend) -> Iterator[Source]:
         yield source
 
 
+@pytest.fixture(params=["plain", "gzip", "utf-16"])
+def text(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Source]:
+    """BODY as a plain, a compressed or a transcoded object holds it."""
+    if request.param == "plain":
+        backend.write(BODY)
+        with backend.open_small() as source:
+            yield source
+        return
+    if request.param == "gzip":
+        text_format = TextFormat("gzip")
+        backend.write(gzip.compress(BODY[:300]) + gzip.compress(BODY[300:]))
+    else:
+        text_format = TextFormat(None, "utf-16-le")
+        backend.write(BODY.decode().encode("utf-16"))
+    with TextSource(backend.open_small(), text_format, apart_bytes=1) as source:
+        yield source
+
+
 def prefetchers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "csv2kafka-prefetch"]
 
@@ -122,11 +142,19 @@ def prefetchers() -> list[threading.Thread]:
     "offset",
     [0, 1, PIECE - 1, PIECE, PART - 1, PART, PART + 1, 3 * PART, len(BODY) // 2, len(BODY) - 1, len(BODY)],
 )
-def test_reading_begins_at_exactly_the_offset(source: Source, offset: int) -> None:
-    chunks = list(source.read_from(offset))
+def test_reading_begins_at_exactly_the_offset(text: Source, offset: int) -> None:
+    chunks = list(text.read_from(offset))
 
     assert b"".join(chunks) == BODY[offset:]
-    assert all(0 < len(chunk) <= PIECE for chunk in chunks)
+    assert all(chunks)
+    assert text.object_bytes(0) == 0
+    assert text.object_bytes(len(BODY)) == text.identity.size_bytes
+    place = text.restart_before(offset)
+    assert place is None or place.text_byte <= offset
+
+
+def test_chunks_are_as_small_as_asked_for(source: Source) -> None:
+    assert max(map(len, source.read_from(0))) == PIECE
 
 
 @pytest.mark.parametrize("offset", [-1, len(BODY) + 1])
@@ -140,8 +168,8 @@ def test_an_offset_outside_the_object_is_the_callers_mistake(source: Source, off
 @pytest.mark.parametrize(
     ("offset", "size"), [(0, 0), (0, 5), (3, PIECE + PART), (len(BODY) - 2, 50), (len(BODY), 1), (0, 10 * len(BODY))]
 )
-def test_a_look_reads_just_that(source: Source, offset: int, size: int) -> None:
-    assert source.read_at(offset, size) == BODY[offset : offset + size]
+def test_a_look_reads_just_that(text: Source, offset: int, size: int) -> None:
+    assert text.read_at(offset, size) == BODY[offset : offset + size]
 
 
 @pytest.mark.parametrize("size", [1, PIECE, PART, PART + 1, 3 * PART, 3 * PART + 1])
@@ -168,9 +196,9 @@ def test_several_reads_side_by_side(source: Source) -> None:
     assert b"".join(first for first, _ in pairs[1:]) == b"".join(second for _, second in pairs[:-1])
 
 
-def test_lines_keep_their_newlines(source: Source) -> None:
-    assert list(source) == BODY.splitlines(keepends=True)
-    assert list(source) == BODY.splitlines(keepends=True), "each iteration begins again"
+def test_lines_keep_their_newlines(text: Source) -> None:
+    assert list(text) == BODY.splitlines(keepends=True)
+    assert list(text) == BODY.splitlines(keepends=True), "each iteration begins again"
 
 
 def test_a_line_may_span_chunks_and_the_last_may_lack_its_newline() -> None:
@@ -260,54 +288,31 @@ def test_leaving_early_leaves_nothing_behind(backend: Backend) -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_closing_the_source_ends_a_running_read(source: Source) -> None:
-    chunks = source.read_from(0)
+def test_closing_the_source_ends_a_running_read(text: Source) -> None:
+    chunks = text.read_from(0)
     next(chunks)
 
-    source.close()
+    text.close()
 
     with pytest.raises(ValueError, match="closed"):
         list(chunks)
     assert prefetchers() == []
 
 
-def test_a_closed_source_cannot_be_read(source: Source) -> None:
-    source.close()
-    source.close()
+def test_a_closed_source_cannot_be_read(text: Source) -> None:
+    text.close()
+    text.close()
 
     with pytest.raises(ValueError, match="closed"):
-        list(source.read_from(0))
+        list(text.read_from(0))
 
 
-@pytest.mark.parametrize(
-    ("body", "word"),
-    [
-        (gzip.compress(BODY), "gzip"),
-        (b"\x28\xb5\x2f\xfd" + BODY, "Zstandard"),
-        (b"BZh91AY&SY" + BODY, "bzip2"),
-        (b"\xfd7zXZ\x00" + BODY, "xz"),
-        (b"PK\x03\x04" + BODY, "zip"),
-        (b"\x04\x22\x4d\x18" + BODY, "LZ4"),
-        (BODY.decode().encode("utf-16"), "UTF-16"),
-        (b"\xfe\xff" + BODY.decode().encode("utf-16-be"), "UTF-16"),
-        (BODY.decode().encode("utf-32"), "UTF-32"),
-    ],
-)
-def test_what_is_no_text_is_refused_with_a_way_out(backend: Backend, body: bytes, word: str) -> None:
-    backend.write(body)
+def test_leaving_a_text_early_leaves_nothing_behind(text: Source) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    chunks = text.read_from(5)
+    assert BODY[5:].startswith(next(chunks))
 
-    with pytest.raises(BadData) as refusal:
-        backend.open()
+    chunks.close()
 
-    assert word in refusal.value.message
-    assert backend.uri in refusal.value.message
-    assert refusal.value.hint
-    assert refusal.value.exit_code == 65
-
-
-@pytest.mark.parametrize("body", [b"BZh,id\n1,2\n", b"PK,name\n", b"\xef\xbb\xbfid\n1\n", b"\xc3\xa9\n", b"\n"])
-def test_what_only_begins_like_it_is_text(backend: Backend, body: bytes) -> None:
-    backend.write(body)
-
-    with backend.open() as source:
-        assert b"".join(source.read_from(0)) == body
+    assert prefetchers() == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors

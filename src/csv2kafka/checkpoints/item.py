@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, SourceIdentity
+from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, Restart, SourceIdentity
 
 Item = dict[str, Any]  # written: str and int; read back: whatever somebody left in the store
 
@@ -29,6 +29,7 @@ _LAST_OWN_FIELDS: dict[str, type] = {
     "last_own_producer_epoch": int,
     "last_own_sequence": int,
 }
+_RESTART_FIELDS: dict[str, type] = {"restart_text_byte": int, "restart_object_byte": int}
 _LOG_FIELDS: dict[str, type] = {
     "cluster_id": str,
     "topic": str,
@@ -49,6 +50,7 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     "byte_offset": int,
     "record_shape": str,
     "first_offset": int,
+    **_RESTART_FIELDS,
     **_SOURCE_FIELDS,
     **_LOG_FIELDS,
     "checksum": str,
@@ -83,6 +85,11 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
             "source_etag": source.etag,
             "source_version_id": source.version_id,
         }
+    if checkpoint.restart is not None:
+        item |= {
+            "restart_text_byte": checkpoint.restart.text_byte,
+            "restart_object_byte": checkpoint.restart.object_byte,
+        }
     if log is not None:
         item |= {
             "cluster_id": log.cluster_id,
@@ -110,6 +117,7 @@ def from_item(item: Item) -> Checkpoint | None:
         source=_source(item),
         record_shape=text(item, "record_shape"),
         log=_log(item),
+        restart=_restart(item),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
     )
     checksum = text(item, "checksum")
@@ -193,6 +201,12 @@ def _source(item: Item) -> SourceIdentity | None:
         etag=required_text(item, "source_etag"),
         version_id=text(item, "source_version_id"),
     )
+
+
+def _restart(item: Item) -> Restart | None:
+    if not _any_of(item, _RESTART_FIELDS):
+        return None
+    return Restart(required_number(item, "restart_text_byte"), required_number(item, "restart_object_byte"))
 
 
 def _log(item: Item) -> LogPosition | None:

@@ -222,10 +222,10 @@ def _create(db: sqlite3.Connection) -> int:
 
 
 def _upgrade(db: sqlite3.Connection) -> int:
-    """From an earlier version, which had fewer columns."""
-    there = {row[1] for row in db.execute("PRAGMA table_info(checkpoints)")}
+    """From an earlier version, which had some columns less."""
     with db:
         db.execute("BEGIN IMMEDIATE")
+        there = {name for _, name, *_ in db.execute("PRAGMA table_info(checkpoints)")}
         for name, kind in _COLUMNS.items():
             if name not in there:
                 db.execute(f"ALTER TABLE checkpoints ADD COLUMN {name} {_TYPES[kind]}")

@@ -1,6 +1,7 @@
 """Where the bytes come from: the protocol, the opener, and what every source shares. One file for each source.
 
-No vendor SDK here, and no CSV: a source hands out bytes of one pinned version of one object.
+No vendor SDK here, and no CSV: a source hands out bytes of one pinned version of one object, of which text.py makes
+UTF-8.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from csv2kafka.errors import SourceChanged, UsageError
-from csv2kafka.model import SourceIdentity
-from csv2kafka.sources.sniff import SNIFF_BYTES, refuse_unreadable
+from csv2kafka.model import Restart, SourceIdentity
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,6 +45,14 @@ class Source(Protocol):
         Raises as `read_from` does.
         """
         ...
+
+    def restart_before(self, offset_bytes: int) -> Restart | None:
+        """The nearest place known at or before `offset_bytes` at which reading may begin; None: each is as good."""
+        return None
+
+    def object_bytes(self, offset_bytes: int) -> int:
+        """How far the object was read for the text up to `offset_bytes`, as far as is known."""
+        return offset_bytes
 
     def close(self) -> None:
         """Let go of everything. A read that still runs raises ValueError at its next chunk."""
@@ -94,14 +102,13 @@ def open_source(
     With `expected` (what a job began with) the same bytes must still be there: the object's size and ETag count, not
     its name. An expected version of a versioned bucket is opened although a newer one exists.
     `region`, `profile` and `client` (a ready S3 client, left open) concern S3 alone.
-    Raises SourceMissing, SourceChanged, SourceUnavailable, Denied, UsageError, ConfigError, and BadData for what is
-    compressed or UTF-16.
+    The bytes are the object's: what is compressed or in another encoding, `text.as_text` makes readable.
+    Raises SourceMissing, SourceChanged, SourceUnavailable, Denied, UsageError, ConfigError.
     """
     source = _open(uri, expected, region, profile, client)
     try:
         if expected is not None:
             _refuse_changed(expected, source.identity)
-        refuse_unreadable(source.identity.uri, source.read_at(0, SNIFF_BYTES))
     except BaseException:
         source.close()
         raise
