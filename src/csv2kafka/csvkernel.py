@@ -13,7 +13,17 @@ outside the buffer.
 from __future__ import annotations
 
 from csv2kafka.recordkernel import AS_JSON, AS_RAW, KEY_END, Plan, finish_field, frame, frame_planned
-from csv2kafka.simd import WIDTH, Bytes, Offsets, copy32, copy_until_special, kernel, lowest_bit, matches
+from csv2kafka.simd import (
+    WIDTH,
+    Bytes,
+    Offsets,
+    copy32,
+    copy_until_special,
+    inlined_kernel,
+    kernel,
+    lowest_bit,
+    matches,
+)
 from csv2kafka.textkernel import (
     BACKSLASH,
     BAD_NULL,
@@ -79,19 +89,7 @@ def scan_rows(
             at += lowest_bit(found)
             if at >= stop or (at + 1 == stop and not final):
                 break
-            if escape is not None:
-                if src[at] == escape:
-                    at += 2
-                    continue
-                if at + 1 < stop and src[at + 1] == escape:  # text, right behind a closing quote
-                    in_quotes = False
-                    at += 2
-                    continue
-            if at + 1 < stop and src[at + 1] == quote:
-                at += 2
-            else:
-                in_quotes = False
-                at += 1
+            at, in_quotes = _behind_quote(src, at, stop, quote, escape)
             continue
         found = matches(src, at, LF, CR, quote, quote if escape is None else escape)
         base = at
@@ -105,9 +103,8 @@ def scan_rows(
                 if src[here] == escape:
                     if here + 2 >= stop and not final:
                         return rows, row_start, here, False
-                    at = here + 2
-                    if at < stop and src[at] == quote:
-                        at += 1  # text, even where the escaped character was a delimiter
+                    is_text = here + 2 < stop and src[here + 2] == quote  # even where a delimiter is escaped
+                    at = here + 3 if is_text else here + 2
                     break
             if src[here] == quote:
                 if here == row_start or src[here - 1] == delimiter:
@@ -121,6 +118,19 @@ def scan_rows(
                 if rows == max_rows:
                     return rows, row_start, row_start, False
     return rows, row_start, min(at, stop), in_quotes
+
+
+@kernel
+def _behind_quote(src: Bytes, at: int, stop: int, quote: int, escape: int | None) -> tuple[int, bool]:
+    """(where to go on, still in quotes) from the quote or escape at `at` on, inside of quotes."""
+    if escape is not None:
+        if src[at] == escape:
+            return at + 2, True
+        if at + 1 < stop and src[at + 1] == escape:  # text, right behind a closing quote
+            return at + 2, False
+    if at + 1 < stop and src[at + 1] == quote:
+        return at + 2, True
+    return at + 1, False
 
 
 @kernel
@@ -209,14 +219,11 @@ def _write_value(
         out += prefix_end - prefix
         status = OK
         text_at = out
+        escape = None if plan is None else plan.escape
         if at < stop and src[at] == quote:
-            at, out, status = _copy_quoted(
-                src, at + 1, stop, quote, dst, out, limit, None if plan is None else plan.escape
-            )
+            at, out, status = _copy_quoted(src, at + 1, stop, quote, dst, out, limit, escape)
         if status == OK:
-            at, out, status = _copy_plain(
-                src, at, stop, delimiter, dst, out, limit, None if plan is None else plan.escape
-            )
+            at, out, status = _copy_plain(src, at, stop, delimiter, dst, out, limit, escape)
         if status != OK:
             return at, out, status
         if plan is not None:
@@ -237,18 +244,29 @@ def _write_value(
         dst[out] = QUOTE
         dst[out + 1] = 0x7D
         return at, out + 2, OK
+    out, status = _close_value(src, row_start, row_stop, dst, out, limit, plan)
+    return at, out, status
+
+
+@inlined_kernel
+def _close_value(
+    src: Bytes, start: int, stop: int, dst: Bytes, out: int, limit: int, plan: Plan | None
+) -> tuple[int, int]:
+    """End the value of the row `src[start:stop]`, all of whose fields are written; return (its end, status)."""
+    if plan is None:
+        dst[out] = QUOTE
+        dst[out + 1] = 0x7D
+        return out + 2, OK
     if plan.value_format == AS_JSON:
         dst[out] = 0x7D
-        return at, out + 1, OK
+        return out + 1, OK
     if plan.value_format == AS_RAW:
-        if out + (row_stop - row_start) > limit:
-            return at, out, FULL
-        while row_start < row_stop:
-            copy32(dst, out, src, row_start)
-            row_start += WIDTH
-            out += WIDTH
-        out += row_stop - row_start
-    return at, out, OK
+        if out + (stop - start) > limit:
+            return out, FULL
+        for copied in range(0, stop - start, WIDTH):
+            copy32(dst, out + copied, src, start + copied)
+        out += stop - start
+    return out, OK
 
 
 @kernel
@@ -260,7 +278,7 @@ def _copy_plain(
     while True:
         if out > limit:
             return at, out, FULL
-        plain = copy_until_special(dst, out, src, at, delimiter, other)
+        plain = copy_until_special(dst, out, src, at, delimiter, delimiter if escape is None else other)
         at += plain
         out += plain
         if at >= stop:
@@ -303,7 +321,7 @@ def _copy_quoted(
     while True:
         if out > limit:
             return at, out, FULL
-        plain = copy_until_special(dst, out, src, at, quote, other)
+        plain = copy_until_special(dst, out, src, at, quote, quote if escape is None else other)
         at += plain
         out += plain
         if at >= stop:

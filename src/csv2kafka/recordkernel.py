@@ -232,7 +232,7 @@ def _decimal_digits(value: int) -> int:
     return digits
 
 
-@kernel
+@inlined_kernel
 def _move(dst: Bytes, start: int, end: int, shift: int) -> None:
     """Move `dst[start:end]`; what lies behind the new end is not kept."""
     if shift > 0:

@@ -23,8 +23,10 @@ from csv2kafka.errors import BadData
 from csv2kafka.model import Restart, TextFormat
 from csv2kafka.sources import text as text_module
 from csv2kafka.sources.decompress import CODECS
+from csv2kafka.sources.pieces import Piece
 from csv2kafka.sources.text import TextSource, as_text
 from csv2kafka.sources.transcode import ENCODINGS as KNOWN_ENCODINGS
+from csv2kafka.sources.transcode import transcode
 from tests.support.compressed import COMPRESS, ENCODINGS, MemorySource, compressed
 
 BODY = b"".join(b"%d,name %d\r\n" % (row, row * 7919 % 1000) for row in range(60))
@@ -244,6 +246,16 @@ def test_many_small_members_cost_no_more_than_one() -> None:
     assert size - (20 << 20) - near.text_byte <= 512 << 10
 
 
+def test_members_of_a_few_bytes_leave_places_no_nearer_than_needed() -> None:
+    raw = gzip.compress(b"1,a\n" * 50) * 100_000
+    source = TextSource(MemorySource(raw), TextFormat("gzip"))
+    size = sum(len(chunk) for chunk in source.read_from(0))
+
+    place = source.restart_before(size - (8 << 20))
+    assert place is not None
+    assert size - (8 << 20) - place.text_byte <= 512 << 10
+
+
 def test_places_are_bounded_and_dense_near_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "_MOST_PLACES", 64)
     raw = compressed("gzip", [BODY] * 1000)
@@ -289,6 +301,23 @@ def test_a_read_that_was_left_goes_on(long_member: tuple[bytes, MemorySource, Te
     assert whole(source, at) == text[at:]
     assert memory.open_reads == 0
     source.close()
+
+
+def test_text_comes_long_before_its_member_ends(long_member: tuple[bytes, MemorySource, TextSource]) -> None:
+    _, memory, source = long_member
+    with closing(source.read_from(0)) as chunks:
+        next(chunks)
+        assert memory.bytes_read < 2 << 20
+
+
+def test_a_read_that_failed_is_not_gone_on_with(long_member: tuple[bytes, MemorySource, TextSource]) -> None:
+    """It would seem to be at the text's end."""
+    text, memory, _ = long_member
+    raw = memory.read_at(0, memory.identity.size_bytes - 1_000)
+    source = TextSource(MemorySource(raw, 1 << 16), TextFormat("gzip"))
+    for offset in (0, len(text) - (3 << 20), len(text) - (3 << 20)):
+        with pytest.raises(BadData, match="cut short"):
+            whole(source, offset)
 
 
 def test_reads_side_by_side_do_not_share_what_was_left(long_member: tuple[bytes, MemorySource, TextSource]) -> None:
@@ -353,6 +382,17 @@ def test_what_is_no_text_becomes_no_utf8_where_it_is(encoding: str) -> None:
             assert middle
             with pytest.raises(UnicodeDecodeError):
                 middle.decode()
+
+
+def test_only_the_first_character_may_be_a_mark() -> None:
+    raw = "\ufeffa\n\ufeffb\n\ufeff".encode("utf-16-le")
+    source = source_of(raw, None, "utf-16-le", chunk=6)
+    assert whole(source) == "a\n\ufeffb\n\ufeff".encode()
+    for offset in (2, 5, 7):
+        assert whole(source, offset) == "a\n\ufeffb\n\ufeff".encode()[offset:]
+
+    pieces = list(transcode("utf-16-le", [Piece(raw[:6], 0, 6), Piece(raw[6:], 6, len(raw))], at_start=True))
+    assert [piece.restart_byte for piece in pieces] == [None, 6]
 
 
 @pytest.mark.parametrize("tail", [b"a", b"\x3d\xd8", b"\x3d\xd8\x00"])
