@@ -85,7 +85,8 @@ class Encoder:
                 else:
                     skip[:] = framed.wanted.skip
                 position = Position(start.row + framed.rows, block.start.byte_offset + framed.end)
-                portions.append(Portion(start, position, batches))
+                ahead_rows = () if skip is None else tuple(map(int, skip))
+                portions.append(Portion(start, position, batches, ahead_rows))
                 start = position
             at = framed.end
             if framed.status not in (csvkernel.OK, csvkernel.FULL):
