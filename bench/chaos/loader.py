@@ -57,6 +57,8 @@ class Loader:
     def stop(self) -> bool:
         """Have it stand still (SIGSTOP); True when it does, False when it ended before."""
         self.send(signal.SIGSTOP)
+        if self._process.returncode is not None:  # seen, and buried, while sending
+            return False
         state = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         return state is not None and state.si_code == os.CLD_STOPPED
 

@@ -31,8 +31,17 @@ from csv2kafka.model import Position
 
 _NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_MORE_THREADS = "can't start new thread"  # Python's words, its only sign
-_NO_REASON = "without exception set"  # Python's, too, when there was no memory for the exception itself
-_CANNOT_MAP = ("failed to map segment", "cannot allocate memory", "could not find/load shared object")
+# Python's, too, where there was no memory for the exception itself.
+_NO_REASON = ("without exception set", "without setting an exception")
+# What dynamic loaders say where memory is short, and what llvmlite makes of it.
+_CANNOT_MAP = (
+    "failed to map segment",
+    "cannot map zero-fill",
+    "cannot allocate",
+    "cannot change memory protections",
+    "cannot create shared object descriptor",
+    "could not find/load shared object",
+)
 
 
 class Csv2KafkaError(Exception):
@@ -143,7 +152,7 @@ def machine_limit(error: BaseException) -> Retryable | None:
         return Retryable("no more threads can be started", hint=f"Raise the limit (ulimit -u, ulimit -v), {again}")
     # A library that does not fit into memory cannot be loaded; which is all that the loader says.
     is_unloadable = isinstance(error, OSError | ImportError) and any(word in str(error).lower() for word in _CANNOT_MAP)
-    is_untold = isinstance(error, SystemError) and _NO_REASON in str(error)
+    is_untold = isinstance(error, SystemError) and any(word in str(error) for word in _NO_REASON)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or is_unloadable or is_untold:
         reason = f" ({error})" if is_unloadable or is_untold else ""
         return Retryable(

@@ -82,6 +82,7 @@ def test_the_table_is_enough(load: CliLoad, secured: SecuredBroker) -> None:
     load.assert_goes_on()
 
 
+@pytest.mark.slow
 def test_each_right_that_is_missing_at_the_start(load: CliLoad, secured: SecuredBroker) -> None:
     """Granted one at a time, in the order in which a start needs them."""
     granted = rights(load.topic)

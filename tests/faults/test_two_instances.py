@@ -121,7 +121,9 @@ def test_one_that_wakes_up_after_a_take_over(load: CliLoad, store: JobStore, ste
         store.depose()
         with load.paused_at("takeover_saved") as second:
             first.send_signal(signal.SIGCONT)
-            load.wait(first).assert_failed(TRY_AGAIN, "was taken away from this process")
+            replaced = load.wait(first)
+            replaced.assert_failed(TRY_AGAIN, "was taken away from this process")
+            assert "taking the partition over again" not in replaced.stderr, "whose the lease is comes first"
     ended = load.wait(second)
     assert ended.returncode == 0, ended
     assert ended.receipt["takeovers"] == 1, "the first must not have fenced the second off in its turn"

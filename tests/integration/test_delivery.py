@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
-from csv2kafka import jobs, pipeline, recordbatch
+from csv2kafka import jobs, keeper, pipeline, recordbatch
 from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.clock import boottime_s
 from csv2kafka.devbroker import Broker
@@ -22,7 +22,7 @@ from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
-from csv2kafka.model import Batch, LogPosition
+from csv2kafka.model import Batch, Checkpoint, LogPosition, Position
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import Source, open_source
 from tests.support.admin import create_topic
@@ -145,9 +145,9 @@ def test_another_files_rows_behind_the_checkpoint_are_refused(small: tuple[Load,
     load.die(batches=5, saves=2)
     stat = load.path.stat()
     text = load.path.read_text(encoding="utf-8")
-    load.path.write_text(text.replace("name", "nome"), encoding="utf-8")
+    load.path.write_text(text.replace("name ", "nome "), encoding="utf-8")  # in the rows, not in the header
     os.utime(load.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(JobConflict):
+    with pytest.raises(JobConflict, match="are not rows"):
         load.run()
 
 
@@ -359,6 +359,36 @@ def test_failures_that_no_take_over_cures_end_with_try_again(
     assert len(found) > ROWS / 4
     load.run()
     assert_exact(load, values)
+
+
+def test_a_fenced_instance_asks_whose_the_lease_is_first(
+    small: tuple[Load, list[bytes]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka says that a newer instance writes; taking over again without a lease would fence that one off."""
+    load, _ = small
+    monkeypatch.setattr(keeper, "SAVE_EVERY_S", 3600)  # or the next save might say it before
+
+    class LostStore(SqliteStore):
+        is_lost = False
+
+        def save(self, checkpoint: Checkpoint) -> None:
+            if self.is_lost:
+                raise Fenced("the lease is another's")
+            super().save(checkpoint)
+
+    class FencedSender(Sender):
+        given = 0
+
+        def can_send(self, batch: Batch) -> bool:
+            self.given += 1
+            if self.given > 3:
+                LostStore.is_lost = True
+                raise Fenced("a newer instance writes")
+            return super().can_send(batch)
+
+    with pytest.raises(Fenced, match="the lease is another's"):
+        load.run(jobs.Parts(store=LostStore(load.checkpoints), sender_factory=FencedSender))
+    assert "taking the partition over again" not in caplog.text
 
 
 def test_each_take_over_in_vain_makes_the_next_wait_longer() -> None:

@@ -18,7 +18,9 @@ from csv2kafka.errors import machine_limit
         (MemoryError(), "memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
         (ImportError("libx.so: failed to map segment from shared object"), "libx.so"),
+        (ImportError("cmath.so: cannot map zero-fill pages"), "cmath.so"),
         (SystemError("error return without exception set"), "without exception set"),
+        (SystemError("<function f> returned NULL without setting an exception"), "function f"),
         (OSError("Could not find/load shared object file 'libllvmlite.so' from resource location"), "libllvmlite.so"),
     ],
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import random
 import ssl
@@ -23,7 +22,7 @@ from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
 from csv2kafka.clock import boottime_s
-from csv2kafka.errors import ConfigError, Denied, JobConflict, KafkaUnavailable, Retryable
+from csv2kafka.errors import ConfigError, Denied, JobConflict, KafkaUnavailable, machine_limit
 from csv2kafka.kafka import protocol
 from csv2kafka.settings import KafkaSettings
 
@@ -356,7 +355,7 @@ def is_retriable(error: Exception) -> bool:
     """True for faults of transport, and for answers that a leader change or a pause cures."""
     if isinstance(error, BrokerError):
         return error.retriable
-    if isinstance(error, ssl.SSLCertVerificationError) or _has_no_more_files(error):
+    if isinstance(error, ssl.SSLCertVerificationError) or machine_limit(error) is not None:
         return False
     return isinstance(error, _TRANSPORT)
 
@@ -372,15 +371,9 @@ def _translated(error: Exception, what: str) -> Exception:
         return ConfigError(
             told, hint="Give the certificate of the authority that signed the broker's as ssl.truststore.location."
         )
-    if _has_no_more_files(error):
-        return Retryable(told, hint="Raise the limit of open files (ulimit -n), then run the same command again.")
     if isinstance(error, kafka_errors.KafkaError):
         return Denied(told, hint="Check user, password and sasl.mechanism in the client properties.")
-    return error
-
-
-def _has_no_more_files(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return machine_limit(error) or error
 
 
 def _reason(error: Exception) -> str:
