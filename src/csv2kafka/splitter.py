@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from csv2kafka import slowcsv
-from csv2kafka.csvkernel import LF, PADDING, scan_rows
+from csv2kafka.csvkernel import PADDING, scan_rows
 from csv2kafka.errors import BadHeader, BadRow
 from csv2kafka.model import Block, Dialect, Header, Naming, Position
 
@@ -169,7 +169,7 @@ def read_header(
     encoding: str = "utf-8",
     max_row_bytes: int = MAX_ROW_BYTES,
 ) -> Header:
-    """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart, or as `naming` has them.
+    """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart, or as `naming` says.
 
     Raises BadHeader for an empty file, an empty or repeated name, bytes that are not UTF-8 (`encoding` is what they
     were before), an endless record.
@@ -209,11 +209,13 @@ def _skip_lines(source: _Pushback, lines: int, max_line_bytes: int) -> int:
     skipped_bytes = line_bytes = 0
     after_cr = False
     while lines or after_cr:
-        chunk = next(source, b"")
-        if not chunk:
+        chunk = next(source, None)
+        if chunk is None:
             break
         data = bytes(chunk)
-        at = 1 if after_cr and data[0] == LF else 0
+        if not data:
+            continue
+        at = 1 if after_cr and data[0] == ord("\n") else 0
         after_cr = False
         while lines and (end := _LINE_END.search(data, at)):
             at = end.end()
