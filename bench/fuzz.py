@@ -14,7 +14,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
@@ -22,8 +22,9 @@ from typing import Any
 from csv2kafka.errors import BadHeader
 from csv2kafka.model import Position
 from csv2kafka.splitter import read_header
-from tests.support import chain, csv_oracle, csvgen
+from tests.support import chain, csvgen
 from tests.support.chain import Setup
+from tests.support.record_oracle import PLAIN, Recipe
 
 SHRINKING_S = 20.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -102,14 +103,14 @@ def replay(seed: int, number: int) -> int:
     print(f"case {number} of seed {seed} DIFFERS (again: python -m bench.fuzz --seed {seed} --case {number})")
     data, setup = shrink(data, setup)
     print(f"file:     {data!r}\nsetup:    {setup}\nwhat:     {chain.difference(data, setup)}")
-    print(f"expected: {csv_oracle.expect(data, setup.dialect.delimiter, setup.dialect.quote)}")
+    print(f"expected: {setup.expected(data)}")
     print(f"got:      {_got(data, setup)}")
     return 1
 
 
 def _got(data: bytes, setup: Setup) -> object:
     try:
-        header = read_header([data], setup.dialect)
+        header = read_header([data], setup.dialect, setup.naming)
         return header, chain.run(data, Position(0, header.end_byte), header.columns, setup)
     except (BadHeader, chain.Different) as error:
         return error
@@ -134,9 +135,14 @@ def shrink(data: bytes, setup: Setup) -> tuple[bytes, Setup]:
 def _simpler(data: bytes, setup: Setup) -> Iterator[tuple[bytes, Setup]]:
     """Candidates, the boldest first."""
     plain = Setup(setup.dialect)
-    for setting in ("codec", "max_batch_bytes", "chunk_bytes", "block_bytes"):
+    for setting in ("codec", "max_batch_bytes", "chunk_bytes", "block_bytes", "lanes", "recipe"):
         if getattr(setup, setting) != getattr(plain, setting):
             yield data, replace(setup, **{setting: getattr(plain, setting)})
+    for option in fields(Recipe):
+        if getattr(setup.recipe, option.name) != getattr(PLAIN, option.name):
+            lanes = 1 if option.name == "key" else setup.lanes
+            less: dict[str, Any] = {option.name: getattr(PLAIN, option.name)}
+            yield data, replace(setup, recipe=replace(setup.recipe, **less), lanes=lanes)
     for sizes in ("chunk_bytes", "block_bytes"):
         if len(getattr(setup, sizes)) > 1:
             for size in getattr(setup, sizes):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from csv2kafka.settings import RunSettings
 
 _BUG = 70  # EX_SOFTWARE
+# Which of the parameters are settings, and under which names.
+_NO_SETTINGS = {"bootstrap", "properties", "command_config", "config", "as_json", "quiet", "verbose"}
+_SETTINGS = {"checkpoint": "checkpoint_url", "checkpoint_interval": "checkpoint_interval_rows", "schema": "schema_file"}
+_SWITCHES = {"accept_new_producer_id", "no_header"}  # which can only be switched on
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +117,17 @@ def run(
     checkpoint: options.Checkpoint = None,
     checkpoint_interval: options.CheckpointInterval = None,
     delimiter: options.Delimiter = None,
+    quote: options.Quote = None,
+    escape: options.Escape = None,
+    no_header: options.NoHeader = False,
+    columns: options.Columns = None,
+    skip_lines: options.SkipLines = None,
+    null_value: options.NullValue = None,
+    schema: options.Schema = None,
+    value_format: options.Format = None,
+    key: options.Key = None,
+    headers: options.Headers = None,
+    header: options.HeaderPair = None,
     encoding: options.Encoding = None,
     decompress: options.Decompress = None,
     region: options.Region = None,
@@ -133,29 +148,23 @@ def run(
     from csv2kafka.settings import load_run  # noqa: PLC0415
 
     settings = load_run(
-        {
-            "source": source,
-            "topic": topic,
-            "job_id": job_id,
-            "checkpoint_url": checkpoint,
-            "partition": partition,
-            "compression": compression,
-            "checkpoint_interval_rows": checkpoint_interval,
-            "create_topic": create_topic,
-            "delivery": delivery,
-            "accept_new_producer_id": accept_new_producer_id or None,
-            "delimiter": delimiter,
-            "encoding": encoding,
-            "decompress": decompress,
-            "region": region,
-            "profile": profile,
-        },
+        _flags(context),
         bootstrap=bootstrap,
         properties=dict(map(split_flag, properties or [])),
         command_config=command_config,
         config=config,
     )
     return _run(settings, context.obj, quiet=quiet, verbose=verbose)
+
+
+def _flags(context: typer.Context) -> dict[str, Any]:
+    """What was given on the command line, by the settings' names: None where nothing was."""
+    flags: dict[str, Any] = {}
+    for name, value in context.params.items():
+        if name not in _NO_SETTINGS:
+            given = tuple(value) if isinstance(value, list) else value
+            flags[_SETTINGS.get(name, name)] = None if (given is False and name in _SWITCHES) or given == () else given
+    return flags
 
 
 def _run(settings: RunSettings, output: Output, *, quiet: bool, verbose: bool) -> int:
@@ -200,6 +209,39 @@ def reset(
     from csv2kafka import jobs  # noqa: PLC0415
 
     write(sys.stdout, jobs.reset(store.checkpoint_url, job, store.region, store.profile) + "\n")
+    return 0
+
+
+@app.command()
+def schema(
+    context: typer.Context,
+    source: options.FileSource = None,
+    delimiter: options.Delimiter = None,
+    quote: options.Quote = None,
+    escape: options.Escape = None,
+    no_header: options.NoHeader = False,
+    columns: options.Columns = None,
+    skip_lines: options.SkipLines = None,
+    null_value: options.NullValue = None,
+    encoding: options.Encoding = None,
+    decompress: options.Decompress = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+) -> int:
+    """Propose a schema for a file, from samples all over it: JSON on stdout, how sure it is on stderr.
+
+    Types: string, int, float, decimal, bool, date, timestamp, json. Nothing is ever converted: a number is written as
+    it stands in the file, and a value that is not of its type (leading zeros, NaN, 1e400) is a bad row.
+    """
+    from csv2kafka.settings import load_schema  # noqa: PLC0415
+
+    settings = load_schema(_flags(context), config=config)
+    from csv2kafka.proposal import propose  # noqa: PLC0415
+
+    proposal = propose(settings)
+    write(sys.stderr, proposal.confidence + "\n")
+    write(sys.stdout, proposal.as_json() + "\n")
     return 0
 
 

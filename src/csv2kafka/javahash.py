@@ -13,18 +13,18 @@ def murmur2(data: Bytes, start: int, end: int) -> int:
     result = 0x9747B28C ^ (end - start)
     at = start
     while at + 4 <= end:
-        part = data[at] | data[at + 1] << 8 | data[at + 2] << 16 | data[at + 3] << 24
+        part = int(data[at]) | int(data[at + 1]) << 8 | int(data[at + 2]) << 16 | int(data[at + 3]) << 24
         part = part * factor & mask
         part = (part ^ part >> 24) * factor & mask
         result = result * factor & mask ^ part
         at += 4
     rest = end - at
     if rest > 2:
-        result ^= data[at + 2] << 16
+        result ^= int(data[at + 2]) << 16
     if rest > 1:
-        result ^= data[at + 1] << 8
+        result ^= int(data[at + 1]) << 8
     if rest > 0:
-        result = (result ^ data[at]) * factor & mask
+        result = (result ^ int(data[at])) * factor & mask
     result = (result ^ result >> 13) * factor & mask
     return result ^ result >> 15
 

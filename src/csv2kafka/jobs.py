@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,22 +24,12 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import (
-    LEASE_ONLY,
-    Checkpoint,
-    Dialect,
-    Header,
-    JobStatus,
-    LaneReceipt,
-    Receipt,
-    RecordShape,
-    TextFormat,
-)
+from csv2kafka.model import LEASE_ONLY, Checkpoint, JobStatus, LaneReceipt, Receipt, TextFormat
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.settings import RunSettings
+from csv2kafka.shaping import header_of, shape_of
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.text import as_text
-from csv2kafka.splitter import read_header
 from csv2kafka.takeover import Job
 from csv2kafka.threads import run_on_a_loop
 
@@ -157,9 +147,8 @@ class _Run:
 
 async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
-    dialect = Dialect(settings.delimiter)
-    header = await asyncio.to_thread(_header, source, dialect, run.text.encoding)
-    shape = RecordShape(header.columns, dialect, text=run.text)
+    header = await asyncio.to_thread(header_of, settings, source, run.text.encoding)
+    shape = shape_of(settings, header, run.text, source.identity.uri)
     if found is not None:
         _refuse_other_shape(found, shape.as_json())
     if settings.delivery == LEASE_ONLY:
@@ -207,11 +196,6 @@ def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, pr
     """Forget a job on purpose: its next run begins at row 1. Returns a sentence for the user."""
     open_store(checkpoint_url, job_id, region=region, profile=profile).forget(job_id)
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
-
-
-def _header(source: Source, dialect: Dialect, encoding: str) -> Header:
-    with closing(source.read_from(0)) as chunks:
-        return read_header(chunks, dialect, encoding=encoding)
 
 
 def _refuse_other_shape(found: Checkpoint, shape: str) -> None:

@@ -125,7 +125,7 @@ def _exponent(text: Bytes, at: int, end: int) -> int:
         if text[i] == _MINUS:
             negative = True
         elif text[i] != _PLUS and exponent < 1 << 40:
-            exponent = 10 * exponent + (text[i] - _ZERO)
+            exponent = 10 * exponent + int(text[i] - _ZERO)
     return -exponent if negative else exponent
 
 

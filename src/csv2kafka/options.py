@@ -134,6 +134,74 @@ Decompress = Annotated[
         help="gzip, zstd, bz2, xz, lz4 or none; by default what the file's first bytes tell. (CSV2KAFKA_DECOMPRESS)",
     ),
 ]
+Quote = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="Around fields; a double quote by default. (CSV2KAFKA_QUOTE)"),
+]
+Escape = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHAR",
+        help="Takes the character behind it as text, often \\; none by default: a doubled quote needs none. "
+        "(CSV2KAFKA_ESCAPE)",
+    ),
+]
+NoHeader = Annotated[
+    bool,
+    typer.Option(
+        "--no-header", help="The first record is a row: columns are c1, c2 ... or --columns. (CSV2KAFKA_NO_HEADER)"
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,C", help="The columns' names, instead of the header's. (CSV2KAFKA_COLUMNS)"),
+]
+SkipLines = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Lines before the header that are not read. (CSV2KAFKA_SKIP_LINES)"),
+]
+NullValue = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="A field of this text, quoted or not, is null. (CSV2KAFKA_NULL_VALUE)"),
+]
+Key = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The record's key, spread over all partitions as Java's producer does; repeated: a JSON array. "
+        "(CSV2KAFKA_KEY)",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Of values: json (default), csv (encoded anew), raw (the row's bytes as they are). (CSV2KAFKA_FORMAT)",
+    ),
+]
+Schema = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="JSON",
+        help="Of the columns: types, names, what to drop; csv2kafka schema proposes such a file. (CSV2KAFKA_SCHEMA)",
+    ),
+]
+Headers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHICH",
+        help="provenance: file.name, file.offset (in the text) and csv.row on each record; none by default. "
+        "(CSV2KAFKA_HEADERS)",
+    ),
+]
+HeaderPair = Annotated[
+    list[str] | None,
+    typer.Option("--header", metavar="NAME=VALUE", help="A header on each record; may be repeated. (CSV2KAFKA_HEADER)"),
+]
+FileSource = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", show_default=False, help="s3://BUCKET/KEY or a path.")
+]
 Region = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The AWS region. (CSV2KAFKA_REGION, AWS_DEFAULT_REGION)"),

@@ -100,6 +100,8 @@ def _finish(dst: Bytes, start: int, end: int, column: int, plan: Plan) -> tuple[
     if todo & DROPPED:
         return start, OK
     if todo & TO_CSV:
+        if kind != JSON or is_null:  # else unescaped above, and what is left of escapes is JSON's own
+            end = unescape(dst, start, end)
         return _as_csv(dst, start, end, todo), OK
     return _as_json(dst, start, end, kind, is_null), OK
 
@@ -110,8 +112,6 @@ def _as_csv(dst: Bytes, start: int, end: int, todo: int) -> int:
         dst[start] = QUOTE
         dst[start + 1] = QUOTE
         return start + 2
-    if todo & KIND != JSON:  # of JSON the escapes are its own
-        end = unescape(dst, start, end)
     return quote_for_csv(dst, start, end)
 
 

@@ -25,8 +25,8 @@ from pydantic_settings import (
 from csv2kafka.client_properties import ENVIRONMENT, PropertyLayer, kafka_fields, read_file
 from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
+from csv2kafka.input_settings import InputSettings, RecordSettings
 from csv2kafka.model import FENCED, Delivery
-from csv2kafka.sources.transcode import ENCODINGS
 
 # Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
 _CONFIG = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, loc_by_alias=False, hide_input_in_errors=True)
@@ -38,6 +38,8 @@ _NAMES = {
     "topic": "TOPIC",
     "checkpoint_url": "--checkpoint",
     "checkpoint_interval_rows": "--checkpoint-interval",
+    "value_format": "--format",
+    "schema_file": "--schema",
 }
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -80,10 +82,20 @@ class StoreSettings(BaseModel):
     profile: str | None = None
 
 
-class RunSettings(StoreSettings):
-    """One run. `source` is s3://bucket/key or a path; `partition` None means the topic's only one."""
+class SchemaSettings(InputSettings):
+    """What it takes to look into a file. `source` is s3://bucket/key or a path."""
 
-    source: str
+    model_config = _CONFIG
+
+    region: str | None = None
+    profile: str | None = None
+
+
+class RunSettings(RecordSettings, StoreSettings):
+    """One run. `partition` None means the topic's only one."""
+
+    model_config = _CONFIG
+
     topic: str = Field(validation_alias="KAFKA_TOPIC")
     kafka: KafkaSettings
     job_id: str | None = Field(default=None, validation_alias="JOB_ID")
@@ -93,9 +105,6 @@ class RunSettings(StoreSettings):
     create_topic: bool = True
     delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
-    delimiter: str = ","
-    encoding: str | None = None
-    decompress: Literal["auto", "none", "gzip", "zstd", "bz2", "xz", "lz4"] = "auto"
     enable_metrics: bool = Field(default=False, validation_alias="ENABLE_METRICS")
     metrics_namespace: str = Field(default="CSVToKafka", min_length=1)
 
@@ -112,24 +121,6 @@ class RunSettings(StoreSettings):
         if job_id is not None and not (0 < len(job_id) <= 1000 and job_id.isprintable()):
             raise ValueError("a job's name has 1 to 1,000 printable characters")
         return job_id
-
-    @field_validator("delimiter")
-    @classmethod
-    def _delimiter_is_one_byte(cls, delimiter: str) -> str:
-        delimiter = "\t" if delimiter == "\\t" else delimiter  # as it is typed in a shell
-        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
-            raise ValueError("one ASCII character, and neither a quote nor a line end (\\t is a tab)")
-        return delimiter
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str | None) -> str | None:
-        if encoding is None:
-            return None
-        name = encoding.lower().replace("_", "-")
-        if name not in ENCODINGS:
-            raise ValueError(f"{encoding!r} is not among {', '.join(ENCODINGS)}")
-        return name
 
 
 def load_run(
@@ -186,6 +177,15 @@ def checked_run(kafka: Mapping[str, Any], **options: Any) -> RunSettings:
         raise UsageError(f"{field}: {_reason(error)}", hint="change this argument") from None
 
 
+def load_schema(flags: Mapping[str, Any], *, config: Path | None = None) -> SchemaSettings:
+    """Put together how a file is to be read, as `load_run` does. Raises UsageError."""
+    flags = {name: value for name, value in flags.items() if value is not None}
+    options = _read_file(config).options
+    if "source" not in flags and not any(map(os.environ.get, ("S3_KEY", "S3_BUCKET", _PREFIX + "SOURCE"))):
+        raise UsageError("missing: SOURCE", hint="csv2kafka schema SOURCE, or set S3_BUCKET and S3_KEY")
+    return _resolve(SchemaSettings, flags, {k: v for k, v in options.items() if k in SchemaSettings.model_fields})
+
+
 def load_store(flags: Mapping[str, Any], *, config: Path | None = None) -> StoreSettings:
     """Put together what names a checkpoint store, as `load_run` does. Raises UsageError."""
     flags = {name: value for name, value in flags.items() if value is not None}
@@ -219,8 +219,9 @@ def _resolve(model: type[ModelT], flags: Mapping[str, Any], file: Mapping[str, A
     try:
         return model.model_validate(dict(Layered(**flags)))
     except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        raise UsageError(f"{_origin(field, flags)}: {_reason(error)}", hint="see csv2kafka run --help") from None
+        place = error.errors()[0]["loc"]
+        origin = f"{_origin(str(place[0]), flags)}: " if place else ""  # two options at odds name themselves
+        raise UsageError(f"{origin}{_reason(error)}", hint="see csv2kafka run --help") from None
     except SettingsError as error:  # an environment variable that should be JSON; its value is not repeated
         raise UsageError(str(error), hint="unset it") from None
 

@@ -6,6 +6,7 @@ Knows where rows end and how many there are, not what is in them (the header apa
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,13 @@ import numpy as np
 from csv2kafka import slowcsv
 from csv2kafka.csvkernel import PADDING, scan_rows
 from csv2kafka.errors import BadHeader, BadRow
-from csv2kafka.model import Block, Dialect, Header, Position
+from csv2kafka.model import Block, Dialect, Header, Naming, Position
 
 MAX_ROW_BYTES = 32 << 20  # a row beyond this is taken for a quote that was never closed
 _ALL_ROWS = 1 << 62
 _PAD = bytes(PADDING)
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_HEADER_LINE = Naming()
 _Chunk = bytes | memoryview
 
 
@@ -159,30 +162,77 @@ def take_rows(chunks: Iterable[bytes], start: Position, rows: int, dialect: Dial
 
 
 def read_header(
-    chunks: Iterable[bytes], dialect: Dialect, *, encoding: str = "utf-8", max_row_bytes: int = MAX_ROW_BYTES
+    chunks: Iterable[bytes],
+    dialect: Dialect,
+    naming: Naming = _HEADER_LINE,
+    *,
+    encoding: str = "utf-8",
+    max_row_bytes: int = MAX_ROW_BYTES,
 ) -> Header:
-    """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart.
+    """The columns as `csv.DictReader` takes them from the first record, a byte-order mark apart, or as `naming` says.
 
     Raises BadHeader for an empty file, an empty or repeated name, bytes that are not UTF-8 (`encoding` is what they
     were before), an endless record.
     """
-    data, scan = _gather_rows(
-        _Pushback(chunks), 1, dialect, want_bytes=1 << 16, mark=codecs.BOM_UTF8, max_bytes=max_row_bytes
-    )
+    source = _Pushback(chunks)
+    skipped_bytes = _skip_lines(source, naming.skip_lines, max_row_bytes)
+    mark = b"" if naming.skip_lines else codecs.BOM_UTF8
+    data, scan = _gather_rows(source, 1, dialect, want_bytes=1 << 16, mark=mark, max_bytes=max_row_bytes)
+    first = len(mark) if data.startswith(mark) else 0
+    if naming.columns is not None and not naming.has_header:
+        return Header(_refuse_unusable(naming.columns, "--columns"), skipped_bytes + first)
     if scan.in_quotes or (not scan.rows and len(data) - PADDING > max_row_bytes):
         raise BadHeader(
             f"the header does not end within {len(data) - PADDING} bytes: is a quote never closed?",
             hint="The first record must name the columns: mend it, and see that this is a CSV file.",
         )
     try:
-        record = data[: scan.row_start].decode("utf-8")
+        record = data[first : scan.row_start].decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadHeader(
-            f"the header is not {encoding.upper()} at byte {error.start}",
+            f"the header is not {encoding.upper()} at byte {skipped_bytes + first + error.start}",
             hint="Tell the file's encoding: --encoding latin-1, cp1252 or utf-16. Others must be converted first "
             "(iconv -t UTF-8).",
         ) from None
-    return Header(_columns(record.removeprefix("\ufeff"), dialect), scan.row_start)
+    if not naming.has_header:
+        count = len(slowcsv.fields(record.lstrip("\r\n"), dialect))
+        if not count:
+            raise BadHeader(
+                "the file is empty: nothing tells how many columns it has", hint="Name them: --columns a,b."
+            )
+        return Header(tuple(f"c{number}" for number in range(1, count + 1)), skipped_bytes + first)
+    return Header(_columns(record, dialect, naming.columns), skipped_bytes + scan.row_start)
+
+
+def _skip_lines(source: _Pushback, lines: int, max_line_bytes: int) -> int:
+    """Take so many physical lines (LF, CR or CRLF ends one) from the source; return their bytes."""
+    skipped_bytes = line_bytes = 0
+    after_cr = False
+    while lines or after_cr:
+        chunk = next(source, None)
+        if chunk is None:
+            break
+        data = bytes(chunk)
+        if not data:
+            continue
+        at = 1 if after_cr and data[0] == ord("\n") else 0
+        after_cr = False
+        while lines and (end := _LINE_END.search(data, at)):
+            at = end.end()
+            lines -= 1
+            line_bytes = 0
+            after_cr = end[0] == b"\r" and at == len(data)  # its LF may follow
+        if lines:
+            line_bytes += len(data) - at
+            at = len(data)
+        if line_bytes > max_line_bytes:
+            raise BadHeader(
+                f"a line to be skipped is longer than {max_line_bytes} bytes",
+                hint="Is this a text file, and uncompressed?",
+            )
+        skipped_bytes += at
+        source.keep(memoryview(data)[at:])
+    return skipped_bytes
 
 
 def _gather_rows(
@@ -205,24 +255,37 @@ def _gather_rows(
         tail = data[:stop]
 
 
-def _columns(record: str, dialect: Dialect) -> tuple[str, ...]:
+def _columns(record: str, dialect: Dialect, instead: tuple[str, ...] | None) -> tuple[str, ...]:
     columns = slowcsv.fields(record, dialect)
     if not columns:
         raise BadHeader(
             "the file has no header: its first line is empty" if record else "the file is empty: it has no header",
             hint="The first record must name the columns.",
         )
+    if instead is None:
+        return _refuse_unusable(columns, "the header")
+    if len(instead) != len(columns):
+        raise BadHeader(
+            f"--columns names {len(instead)} columns, the header has {len(columns)}",
+            hint="--columns takes the place of the header's names; where the file has no header, add --no-header.",
+        )
+    return _refuse_unusable(instead, "--columns")
+
+
+def _refuse_unusable(columns: tuple[str, ...], where: str) -> tuple[str, ...]:
     seen: dict[str, int] = {}
     for number, name in enumerate(columns, 1):
         if not name:
             raise BadHeader(
-                f"column {number} of {len(columns)} has no name in the header",
-                hint="Every column needs a name, as it becomes a key of the JSON record: mend the header.",
+                f"column {number} of {len(columns)} has no name in {where}",
+                hint="Every column needs a name, as it becomes a key of the JSON record: mend the header, or name all "
+                "columns yourself with --columns a,b,c.",
             )
         if name in seen:
             raise BadHeader(
-                f"columns {seen[name]} and {number} of the header have the same name {name!r}",
-                hint="A JSON record can hold a key only once: rename one of them in the header.",
+                f"columns {seen[name]} and {number} of {where} have the same name {name!r}",
+                hint="A JSON record can hold a key only once: rename one of them in the header, or name all columns "
+                "yourself with --columns a,b,c.",
             )
         seen[name] = number
     return columns

@@ -6,19 +6,24 @@ No test framework here, so that a bare child process can use it.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
 
 from csv2kafka import recordbatch
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import BadHeader, BadRow
-from csv2kafka.model import Block, Dialect, Header, Portion, Position, RecordShape
+from csv2kafka.model import Block, Dialect, Field, Header, Kind, Naming, Portion, Position, RecordShape, ValueFormat
 from csv2kafka.splitter import read_header, skip_rows, split
 from tests.support import csv_oracle
 from tests.support.csv_oracle import Expected, Stop
+from tests.support.record_oracle import PLAIN, Recipe, Record
 
 TOO_LARGE = "too large"
 _LINE_ENDS = b"\r\n"
@@ -33,15 +38,56 @@ class Setup:
     block_bytes: tuple[int, ...] = (1 << 20,)
     codec: str = "none"
     max_batch_bytes: int = 1 << 30
+    recipe: Recipe = PLAIN
+    lanes: int = 1
+
+    @property
+    def naming(self) -> Naming:
+        return Naming(self.recipe.skip_lines, self.recipe.has_header, self.recipe.columns)
+
+    def expected(self, data: bytes) -> Expected:
+        dialect = self.dialect
+        return csv_oracle.expect(data, dialect.delimiter, dialect.quote, dialect.escape, self.recipe)
+
+    def shape(self, columns: tuple[str, ...]) -> RecordShape:
+        """The recipe in the package's own words."""
+        recipe = self.recipe
+        fields = tuple(
+            Field(recipe.name_of(name, rule), Kind(rule.kind), rule.nullable, rule.dropped)
+            for name, rule in zip(columns, recipe.rules_for(len(columns)), strict=True)
+        )
+        return RecordShape(
+            columns,
+            self.dialect,
+            self.naming,
+            recipe.null_value,
+            fields if recipe.rules else None,
+            tuple(columns[number] for number in recipe.key_columns(len(columns))),
+            cast(ValueFormat, recipe.value_format),
+            recipe.file_name,
+            recipe.headers,
+        )
+
+    def encoder(self, columns: tuple[str, ...]) -> Encoder:
+        return Encoder(self.shape(columns), recordbatch.CODECS[self.codec], self.max_batch_bytes, self.lanes)
 
 
 @dataclass(slots=True)
 class Got:
-    """What came out: values in order, the portions that held them, and the row that ended it."""
+    """What came out: portions in order with the records of each lane, and the row that ended it."""
 
-    values: list[bytes] = field(default_factory=list)
     portions: list[Portion] = field(default_factory=list)
+    lanes: list[dict[int, list[Record]]] = field(default_factory=list)
     stop: Stop | None = None
+
+    @property
+    def values(self) -> list[bytes]:
+        """In order, where there is one lane."""
+        return [record.value for lanes in self.lanes for record in lanes.get(0, ())]
+
+    @property
+    def rows(self) -> int:
+        return sum(portion.rows for portion in self.portions)
 
 
 class Different(Exception):
@@ -64,7 +110,7 @@ def padded(data: bytes) -> bytes:
 
 def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) -> Got:
     """Encode the file `data` from `start` on. Raises Different for records or batches that are wrong in themselves."""
-    encoder = Encoder(RecordShape(columns, setup.dialect), recordbatch.CODECS[setup.codec], setup.max_batch_bytes)
+    encoder = setup.encoder(columns)
     got = Got()
     sizes = itertools.cycle(setup.block_bytes)
     row = start.row
@@ -78,27 +124,34 @@ def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) ->
             _check(block.start.row == row, "block's first row", block.start.row, row)
             encoded = encoder.encode(block)
             for portion in encoded.portions:
-                (batch,) = portion.batches
-                records = recordbatch.decompress(batch.codec, memoryview(batch.records))
-                values = csv_oracle.parse_records(records)
-                _check(len(values) == batch.rows, "batch's rows", len(values), batch.rows)
-                _check(len(records) == batch.uncompressed_bytes, "uncompressed size", batch.uncompressed_bytes)
-                size_bytes = recordbatch.HEADER_BYTES + len(batch.records)
-                _check(size_bytes <= setup.max_batch_bytes, "batch too large", size_bytes)
-                _check(batch.rows == portion.rows, "portion's rows", portion.rows, batch.rows)
                 _check(portion.start.row == row, "portion's first row", portion.start.row, row)
                 row = portion.end.row
-                got.values += values
                 got.portions.append(portion)
+                got.lanes.append(_lanes_of(portion, setup))
             if encoded.bad is not None:
                 raise encoded.bad
             _check(row == block.end.row, "rows of a block", row, block.end.row)
     except BadRow as bad:
-        got.stop = _stop(bad)
+        got.stop = _stop(bad, columns)
     return got
 
 
-def _stop(bad: BadRow) -> Stop:
+def _lanes_of(portion: Portion, setup: Setup) -> dict[int, list[Record]]:
+    lanes: dict[int, list[Record]] = {}
+    for batch in portion.batches:
+        records = recordbatch.decompress(batch.codec, memoryview(batch.records))
+        parsed = csv_oracle.parse(records)
+        _check(len(parsed) == batch.rows > 0, "batch's rows", len(parsed), batch.rows)
+        _check(len(records) == batch.uncompressed_bytes, "uncompressed size", batch.uncompressed_bytes)
+        size_bytes = recordbatch.HEADER_BYTES + len(batch.records)
+        _check(size_bytes <= setup.max_batch_bytes, "batch too large", size_bytes)
+        _check(0 <= batch.lane < setup.lanes and batch.lane not in lanes, "lane", batch.lane)
+        lanes[batch.lane] = parsed
+    _check(sum(map(len, lanes.values())) == portion.rows, "portion's rows", lanes, portion.rows)
+    return lanes
+
+
+def _stop(bad: BadRow, columns: tuple[str, ...]) -> Stop:
     why, fields = bad.reason, 0
     if bad.reason == "is not valid UTF-8":
         why = csv_oracle.NOT_UTF8
@@ -108,6 +161,9 @@ def _stop(bad: BadRow) -> Stop:
         why = TOO_LARGE
     elif found := re.fullmatch(r"has (\d+) fields? where the header has \d+", bad.reason):
         why, fields = csv_oracle.RAGGED, int(found[1])
+    elif found := re.fullmatch(r"has no (\w+) in column (.*?)(, which is not nullable)?", bad.reason, re.DOTALL):
+        why = csv_oracle.BAD_NULL if found[3] else csv_oracle.BAD_VALUE
+        fields = columns.index(ast.literal_eval(found[2]))
     return Stop(bad.start.row + 1, bad.start.byte_offset, bad.end_byte, why, fields)
 
 
@@ -123,18 +179,19 @@ def difference(data: bytes, setup: Setup) -> str | None:
 
 
 def compare(data: bytes, setup: Setup) -> int:
-    """Hold the whole chain against the oracle; return the number of records. Raises Different."""
+    """Hold the whole chain against the oracle; return the number of rows. Raises Different."""
     expected, header, got = compare_rows(data, setup)
     if header is not None:
         _check_portions(data, got.portions, expected, header, setup)
         _check_restart(data, got, expected, header, setup)
         _check_skipping(data, header, expected, setup)
-    return len(got.values)
+        _check_left_out(data, got, expected, header, setup)
+    return got.rows
 
 
 def compare_rows(data: bytes, setup: Setup) -> tuple[Expected, Header | None, Got]:
     """The quick part of `compare`: header, records and the bad row, not positions. Raises Different."""
-    expected = csv_oracle.expect(data, setup.dialect.delimiter, setup.dialect.quote)
+    expected = setup.expected(data)
     header = _header(data, setup)
     _check((header and header.columns) == expected.columns, "columns", header, expected.columns)
     if header is None:
@@ -148,34 +205,44 @@ def compare_rows(data: bytes, setup: Setup) -> tuple[Expected, Header | None, Go
 
 def _header(data: bytes, setup: Setup) -> Header | None:
     try:
-        return read_header(chunks(data, setup.chunk_bytes), setup.dialect)
+        return read_header(chunks(data, setup.chunk_bytes), setup.dialect, setup.naming)
     except BadHeader:
         return None
 
 
 def _check_rows(got: Got, first_row: int, expected: Expected, setup: Setup) -> None:
     """The values from row `first_row` on are the oracle's, up to its bad row or one that is rightly too large."""
-    wanted = list(expected.values[first_row:])
+    wanted = list(expected.records[first_row:])
     stop = expected.stop
     if got.stop is not None and got.stop.why == TOO_LARGE:
-        count = len(got.values)
-        _check(count < len(wanted), "a row too large that does not exist", got.stop)
-        alone = csv_oracle.frame_record(wanted[count], 0)
+        _check(got.rows < len(wanted), "a row too large that does not exist", got.stop)
+        alone = csv_oracle.frame_record(wanted[got.rows], 0)
         packed = recordbatch.compress(recordbatch.CODECS[setup.codec], memoryview(alone))
         _check(len(packed) + recordbatch.HEADER_BYTES > setup.max_batch_bytes, "too large, but fits", got.stop)
-        row = first_row + count
+        row = first_row + got.rows
         stop = Stop(row + 1, *expected.extents[row], TOO_LARGE)
-        del wanted[count:]
-    for number, (value, want) in enumerate(zip(got.values, wanted, strict=False), first_row + 1):
-        _check(value == want, f"value of row {number}", value, want)
-    _check(len(got.values) == len(wanted), "number of values", len(got.values), len(wanted))
+        del wanted[got.rows :]
+    at = 0
+    for portion, lanes in zip(got.portions, got.lanes, strict=True):
+        want = _by_lane(wanted[at : at + portion.rows], setup)
+        for lane in want.keys() | lanes.keys():
+            _check(lanes.get(lane) == want.get(lane), f"records of lane {lane}", lanes.get(lane), want.get(lane))
+        at += portion.rows
+    _check(got.rows == len(wanted), "number of rows", got.rows, len(wanted))
     _check(got.stop == stop, "bad row", got.stop, stop)
+
+
+def _by_lane(records: Sequence[Record], setup: Setup) -> dict[int, list[Record]]:
+    lanes: dict[int, list[Record]] = {}
+    for record in records:
+        lanes.setdefault(record.lane(setup.lanes), []).append(record)
+    return lanes
 
 
 def _check_portions(data: bytes, portions: list[Portion], expected: Expected, header: Header, setup: Setup) -> None:
     """Portions chain (only blank lines may lie between two), lie on row ends, and can be framed again byte for byte."""
     end = Position(0, header.end_byte)
-    again = Encoder(RecordShape(header.columns, setup.dialect), 0, setup.max_batch_bytes)
+    again = setup.encoder(header.columns)
     for portion in portions:
         _check(portion.start.row == end.row, "rows chain", portion.start, end)
         _check(
@@ -184,10 +251,40 @@ def _check_portions(data: bytes, portions: list[Portion], expected: Expected, he
         _check_on_row_end(data, portion.start, expected)
         _check_on_row_end(data, portion.end, expected)
         part = padded(data[portion.start.byte_offset : portion.end.byte_offset])
-        (batch,) = portion.batches
-        (records,) = again.frame(Block(part, len(part) - PADDING, portion.start, portion.rows))
-        _check(records == recordbatch.decompress(batch.codec, memoryview(batch.records)), "framed again", portion.start)
+        records = {lane: framed for lane, framed in enumerate(again.frame(_block(part, portion))) if framed}
+        sent = {batch.lane: recordbatch.decompress(batch.codec, memoryview(batch.records)) for batch in portion.batches}
+        _check(records == sent, "framed again", portion.start)
         end = portion.end
+
+
+def _block(part: bytes, portion: Portion) -> Block:
+    return Block(part, len(part) - PADDING, portion.start, portion.rows)
+
+
+def _check_left_out(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
+    """Records that are in the log already are left out, and of the others only those that are asked for are framed."""
+    if not got.portions:
+        return
+    portion, lanes = got.portions[-1], got.lanes[-1]
+    part = padded(data[portion.start.byte_offset : portion.end.byte_offset])
+    encoder = setup.encoder(header.columns)
+    skip = np.zeros(setup.lanes, np.int64)
+    for lane, records in lanes.items():
+        skip[lane] = (len(records) + lane % 2) // 2
+    framed = encoder.frame(_block(part, portion), skip.copy(), np.ones(setup.lanes, np.int64))
+    for lane in range(setup.lanes):
+        want = lanes.get(lane, [])[skip[lane] : skip[lane] + 1]
+        _check(csv_oracle.parse(framed[lane]) == want, f"the first record of lane {lane} that is not left out", want)
+    left = skip.copy()
+    encoded = encoder.encode(_block(part, portion), left)
+    _check(not left.any() and encoded.bad is None, "left out", left, encoded.bad)
+    rest: dict[int, list[Record]] = {}
+    for piece in encoded.portions:
+        for batch in piece.batches:
+            records = csv_oracle.parse(recordbatch.decompress(batch.codec, memoryview(batch.records)))
+            rest.setdefault(batch.lane, []).extend(records)
+    want_rest = {lane: records[skip[lane] :] for lane, records in lanes.items() if len(records) > skip[lane]}
+    _check(rest == want_rest, "records that are not left out", rest, want_rest)
 
 
 def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
@@ -204,7 +301,7 @@ def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
 
 def _check_restart(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
     """From a batch's start on, cut differently, come the records of the rest and the same bad row."""
-    other = Setup(setup.dialect, setup.block_bytes, setup.chunk_bytes, setup.codec, setup.max_batch_bytes)
+    other = replace(setup, chunk_bytes=setup.block_bytes, block_bytes=setup.chunk_bytes)
     count = len(got.portions)
     for number in {count // 2, count - 1} if count else set[int]():
         start = got.portions[number].start

@@ -18,9 +18,12 @@ import numpy as np
 from csv2kafka import csvkernel as kernel
 from csv2kafka import recordkernel, textkernel
 from csv2kafka.csvkernel import PADDING, SLACK
-from csv2kafka.model import Dialect
+from csv2kafka.plan import is_plain, make_plan
+from csv2kafka.plan import prefixes_of as planned_prefixes_of
+from csv2kafka.recordkernel import FIRST_BYTE
 from csv2kafka.simd import WIDTH, Bytes, Offsets, copy32, copy_until_special, matches
 from tests.support import chain, csv_oracle, csvgen
+from tests.support.chain import Setup
 
 SEED = 20
 GUARD_BYTES = 512
@@ -66,35 +69,49 @@ def prefixes_of(columns: tuple[str, ...]) -> tuple[Bytes, Offsets]:
     return exactly(b"".join(prefixes) + bytes(PADDING)), np.cumsum([0, *map(len, prefixes)], dtype=np.int64)
 
 
-def encode_into(dst: Bytes, body: bytes, columns: tuple[str, ...], dialect: Dialect) -> tuple[int, int, int, int]:
-    """encode_rows over a source with exactly PADDING bytes behind it."""
-    prefixes, prefix_at = prefixes_of(columns)
-    delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
+def encode_into(
+    dst: Bytes, body: bytes, columns: tuple[str, ...], setup: Setup, first_byte: int = 0
+) -> tuple[int, int, int, int]:
+    """encode_rows over a source with exactly PADDING bytes behind it, into one lane; with a plan where it takes one."""
+    shape = setup.shape(columns)
+    delimiter, quote = ord(shape.dialect.delimiter), ord(shape.dialect.quote)
     src = exactly(chain.padded(body))
-    return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, _ALL_ROWS, None)
+    if is_plain(shape):
+        prefixes, prefix_at = prefixes_of(columns)
+        return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, _ALL_ROWS, None)
+    prefixes, prefix_at = planned_prefixes_of(shape, planned=True)
+    key = Arena(dst.size)
+    plan = make_plan(shape, 1, dst.size)._replace(key=key.inner)
+    plan.notes[FIRST_BYTE] = first_byte
+    exact = exactly(prefixes.tobytes())
+    out = kernel.encode_rows(src, 0, len(body), delimiter, quote, exact, prefix_at, dst, _ALL_ROWS, plan)
+    assert key.is_intact
+    return out
 
 
-def check_every_size(data: bytes, dialect: Dialect, step: int = 1, *, last_sizes: int = 1 << 62) -> None:
+def check_every_size(data: bytes, setup: Setup, step: int = 1, *, last_sizes: int = 1 << 62) -> None:
     """Encode into buffers of every size from nothing up: never a byte outside, and always whole records of the same.
 
     Only the `last_sizes` below what is surely enough, for files that are too large to try all.
     Raises AssertionError. Nothing happens for a file whose header must be refused.
     """
-    expected = csv_oracle.expect(data, dialect.delimiter, dialect.quote)
+    expected = setup.expected(data)
     if expected.columns is None or expected.unclosed:
         return
-    body = data[expected.header_end_byte :]
-    whole = Arena(8 * len(body) + 40 * len(body) * len(expected.columns) + 4096)
-    end, written, rows, status = encode_into(whole.inner, body, expected.columns, dialect)
+    body, columns, first_byte = data[expected.header_end_byte :], expected.columns, expected.header_end_byte
+    whole = Arena(16 * len(body) + 300 * (len(body) + 1) * len(columns) + 4096)
+    end, written, rows, status = encode_into(whole.inner, body, columns, setup, first_byte)
     records = whole.inner[:written].tobytes()
-    assert csv_oracle.parse_records(records) == list(expected.values)
+    assert csv_oracle.parse(records) == list(expected.records)
     assert whole.is_intact
-    frames = [csv_oracle.frame_record(value, number) for number, value in enumerate(expected.values)]
+    frames = [csv_oracle.frame_record(record, number) for number, record in enumerate(expected.records)]
     ends = np.cumsum([0, *map(len, frames)]).tolist()
     enough = written + SLACK + WIDTH
-    for size_bytes in range(max(0, enough - last_sizes), enough + 1, step):
+    plain = is_plain(setup.shape(columns))
+    largest = enough if plain else enough + 8 * len(body)  # a plan may drop what it had to write first
+    for size_bytes in range(max(0, enough - last_sizes), largest + 1, step):
         arena = Arena(size_bytes)
-        at, got_bytes, got_rows, got_status = encode_into(arena.inner, body, expected.columns, dialect)
+        at, got_bytes, got_rows, got_status = encode_into(arena.inner, body, columns, setup, first_byte)
         assert arena.is_intact, f"bytes outside a buffer of {size_bytes} were written"
         assert got_bytes == ends[got_rows], f"{got_rows} rows in {got_bytes} bytes"
         assert arena.inner[:got_bytes].tobytes() == records[:got_bytes]
@@ -103,13 +120,13 @@ def check_every_size(data: bytes, dialect: Dialect, step: int = 1, *, last_sizes
             assert at + expected.header_end_byte == start, f"row {got_rows + 1} begins at {start}, not {at}"
         else:
             assert (at, got_bytes, got_rows, got_status) == (end, written, rows, status)
-    if status == kernel.OK:  # no buffer is refused that has SLACK to spare and room for the longest header
-        assert encode_into(Arena(enough).inner, body, expected.columns, dialect)[3] == kernel.OK
+    if status == kernel.OK and plain:  # no buffer is refused that has SLACK to spare and room for the longest header
+        assert encode_into(Arena(enough).inner, body, columns, setup)[3] == kernel.OK
 
 
-def check_scan(data: bytes, dialect: Dialect) -> None:
+def check_scan(data: bytes, setup: Setup) -> None:
     """Count rows in a source with exactly PADDING bytes behind it, cut at every place. Raises AssertionError."""
-    expected = csv_oracle.expect(data, dialect.delimiter, dialect.quote)
+    expected, dialect = setup.expected(data), setup.dialect
     if expected.columns is None:
         return
     body = data[expected.header_end_byte :]
@@ -147,6 +164,8 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
     half = Arena(40, b"\xe3" * 40)
     bare_prefixes = Arena(prefix_bytes, prefixes[:prefix_bytes].tobytes())
     small, tight, tiny, short, framed = Arena(16), Arena(prefix_bytes + WIDTH), Arena(3), Arena(WIDTH), Arena(60)
+    commas, lane = Arena(40, b"," * 40), Arena(WIDTH)
+    placed, lane_end = np.array([WIDTH], np.int64), np.array([1], np.int64)
     roomy = Arena(4096).inner
     control = exactly(chain.padded(b"\x01"))
 
@@ -178,6 +197,8 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
         "write, byte, an escape": (tiny, lambda: textkernel.write_special(control, 0, 1, tiny.inner, 0)),
         "write, byte, a varint": (tiny, lambda: recordkernel.put_varint(tiny.inner, 2, 300)),
         "write, byte, a value shifted": (framed, lambda: recordkernel.frame(framed.inner, 0, 5, 60, 0)),
+        "write, byte, text quoted for CSV": (commas, lambda: textkernel.quote_for_csv(commas.inner, 0, 40)),
+        "write, vector, records gathered": (lane, lambda: recordkernel.gather(src, placed, 1, lane_end, lane.inner)),
     }
 
 
@@ -188,12 +209,12 @@ def _failures(cases: int, step: int) -> dict[str, str]:
         data, setup = csvgen.case(SEED, number)
         checks: dict[str, Call] = {"same records": partial(chain.compare, data, setup)}
         if len(data) < 300 and number % 5 == 0:
-            checks["every size"] = partial(check_every_size, data, setup.dialect, step)
-            checks["every cut"] = partial(check_scan, data, setup.dialect)
+            checks["every size"] = partial(check_every_size, data, setup, step)
+            checks["every cut"] = partial(check_scan, data, setup)
         for name, check in checks.items():
             failures[name] = failures[name] or _failure(number, check)
     failures["every size"] = failures["every size"] or _failure(
-        -1, partial(check_every_size, LONG_NAMES, Dialect(), step)
+        -1, partial(check_every_size, LONG_NAMES, Setup(), step)
     )
     for name, (_, call) in overruns().items():
         try:

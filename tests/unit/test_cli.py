@@ -91,7 +91,9 @@ class TestRun:
         result = call(
             *("run", "s3://b/k", "orders", "--brokers", "b1:1,b2:2", "--job-id", "j", "--checkpoint", "dynamodb://t"),
             *("--partition", "3", "--compression", "zstd", "--checkpoint-interval", "500", "--delimiter", ";"),
-            *("--encoding", "Windows_1252", "--decompress", "gzip"),
+            *("--encoding", "Windows_1252", "--decompress", "gzip", "--quote", "'", "--escape", "\\", "--no-header"),
+            *("--columns", 'a,"b,c"', "--skip-lines", "2", "--null-value", "", "--schema", "s.json", "--format", "csv"),
+            *("--key", "a", "--key", "b,c", "--headers", "provenance", "--header", "x=1", "--header", "y=a=b"),
             *(
                 "--no-create-topic",
                 "--delivery",
@@ -120,6 +122,17 @@ class TestRun:
             "delimiter": ";",
             "encoding": "windows-1252",
             "decompress": "gzip",
+            "quote": "'",
+            "escape": "\\",
+            "no_header": True,
+            "columns": ("a", "b,c"),
+            "skip_lines": 2,
+            "null_value": "",
+            "schema_file": Path("s.json"),
+            "value_format": "csv",
+            "key": ("a", "b,c"),
+            "headers": "provenance",
+            "header": ("x=1", "y=a=b"),
             "region": "eu-west-1",
             "profile": "ops",
             "enable_metrics": False,
@@ -272,7 +285,12 @@ class TestUsage:
         for variable in ("S3_BUCKET", "S3_KEY", "KAFKA_TOPIC", "KAFKA_BOOTSTRAP_SERVERS", "DYNAMODB_TABLE", "JOB_ID"):
             assert variable in text
         for field in RunSettings.model_fields.keys() - {"kafka", "topic", "job_id", "enable_metrics"}:
-            name = {"checkpoint_url": "CHECKPOINT", "checkpoint_interval_rows": "CHECKPOINT_INTERVAL"}.get(field)
+            name = {
+                "checkpoint_url": "CHECKPOINT",
+                "checkpoint_interval_rows": "CHECKPOINT_INTERVAL",
+                "value_format": "FORMAT",
+                "schema_file": "SCHEMA",
+            }.get(field)
             variable = f"CSV2KAFKA_{name or field.upper()}"
             assert variable in text or field == "metrics_namespace", variable
         assert "ENABLE_METRICS" in text

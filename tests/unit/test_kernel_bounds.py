@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csv2kafka.model import Dialect
 from tests.support import csvgen, kernel_checks
+from tests.support.chain import Setup
 from tests.support.kernel_checks import Arena, Call
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def control() -> dict[str, tuple[Arena, Call]]:
     calls = kernel_checks.overruns()
     for _, call in calls.values():
         call()
-    kernel_checks.check_every_size(b"a\n1\n", Dialect())
+    kernel_checks.check_every_size(b"a\n1\n", Setup())
     return calls
 
 
@@ -77,7 +77,7 @@ class TestCanaries:
     @given(st.integers(0, 1 << 32), st.integers(1, 4))
     def test_every_buffer_size(self, number: int, step: int) -> None:
         data, setup = csvgen.case(kernel_checks.SEED, number)
-        kernel_checks.check_every_size(data[:300], setup.dialect, step)
+        kernel_checks.check_every_size(data[:300], setup, step)
 
     @pytest.mark.parametrize(
         "body",
@@ -94,13 +94,13 @@ class TestCanaries:
     )
     def test_every_buffer_size_for_what_grows_most(self, body: bytes) -> None:
         columns = b"a,b,c" if body.count(b",") else b"a"
-        kernel_checks.check_every_size(columns + b"\n" + body, Dialect())
+        kernel_checks.check_every_size(columns + b"\n" + body, Setup())
 
     def test_every_buffer_size_for_long_column_names(self) -> None:
-        kernel_checks.check_every_size(kernel_checks.LONG_NAMES, Dialect())
+        kernel_checks.check_every_size(kernel_checks.LONG_NAMES, Setup())
 
     @pytest.mark.parametrize("value_bytes", [70, 9000, 1 << 20])
     def test_a_long_row_behind_a_short_one(self, value_bytes: int) -> None:
         """The guessed header is short by as much as it can be: the whole value moves up."""
         file = b"a\n1\n" + b"x" * value_bytes
-        kernel_checks.check_every_size(file, Dialect(), last_sizes=200)
+        kernel_checks.check_every_size(file, Setup(), last_sizes=200)

@@ -112,7 +112,7 @@ class TestAnyInput:
     @given(st.data(), setups())
     def test_well_formed_file_has_no_bad_row(self, data: st.DataObject, setup: Setup) -> None:
         file, rows = data.draw(well_formed(setup))
-        expected = csv_oracle.expect(file, setup.dialect.delimiter, setup.dialect.quote)
+        expected = setup.expected(file)
         assert (len(expected.values), expected.stop) == (rows, None)
         compare(file, setup)
 
@@ -208,7 +208,7 @@ class TestUtf8:
 
 def _same_verdict(sequences: Iterator[bytes]) -> None:
     """The kernel takes a row with the bytes exactly when Python decodes them."""
-    dialect, dst = Dialect("\t", "'"), np.empty(512, np.uint8)
+    setup, dst = Setup(Dialect("\t", "'")), np.empty(512, np.uint8)
     for sequence in sequences:
         body = b"-" + sequence + b"-"
         if b"\t" in sequence or b"\n" in sequence or b"\r" in sequence:
@@ -218,7 +218,7 @@ def _same_verdict(sequences: Iterator[bytes]) -> None:
             good = True
         except UnicodeDecodeError:
             good = False
-        _, _, rows, _ = kernel_checks.encode_into(dst, body, ("a",), dialect)
+        _, _, rows, _ = kernel_checks.encode_into(dst, body, ("a",), setup)
         assert rows == good, sequence.hex()
 
 

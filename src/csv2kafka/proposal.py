@@ -1,0 +1,217 @@
+"""`csv2kafka schema`: look into a file at many places and propose a type for each column, saying how sure that is.
+
+A place in the middle of a file may lie within quotes or outside. Both are tried, and the place counts only where the
+rows that follow have the right number of fields.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from csv2kafka import human, kindkernel, slowcsv
+from csv2kafka.csvkernel import PADDING, scan_rows
+from csv2kafka.errors import BadData
+from csv2kafka.model import Dialect, Header, Kind
+from csv2kafka.settings import SchemaSettings
+from csv2kafka.shaping import dialect_of, header_of
+from csv2kafka.sources import Source, open_source
+from csv2kafka.sources.text import as_text
+
+HEAD_BYTES = 1 << 20
+PLACES = 32
+PLACE_BYTES = 64 << 10
+_LONGEST_LINE = 40  # of names in a sentence
+_TRUTHS = {"true", "false"}
+# The order in which types are preferred. A number in fixed notation is a decimal: nothing of it can be lost.
+_ORDER = (Kind.INT, Kind.DECIMAL, Kind.FLOAT, Kind.DATE, Kind.TIMESTAMP, Kind.JSON)
+
+
+@dataclass(slots=True)
+class Column:
+    """What a column's values were like."""
+
+    fitting: set[Kind] = field(default_factory=lambda: {*_ORDER, Kind.BOOL})
+    values: int = 0
+    nulls: int = 0  # the null value
+    empty: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        if not self.values or not self.fitting:
+            return Kind.STRING
+        if Kind.BOOL in self.fitting:
+            return Kind.BOOL
+        return next(kind for kind in _ORDER if kind in self.fitting)
+
+    @property
+    def nullable(self) -> bool:
+        return bool(self.nulls or (self.empty and self.kind != Kind.STRING))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    columns: dict[str, Column]
+    rows: int
+    ragged: int
+    sampled_bytes: int
+    text_bytes: int | None  # None: not known before all of it is read
+    places: int
+    lost_places: int  # at which no rows could be made out
+
+    def as_json(self) -> str:
+        columns = {
+            name: {"type": column.kind.value, "nullable": column.nullable} if column.nullable else column.kind.value
+            for name, column in self.columns.items()
+        }
+        content = {
+            "comment": f"proposed by csv2kafka schema: {self.confidence}",
+            "columns": columns,
+            "others": "refuse",
+        }
+        return json.dumps(content, ensure_ascii=False, indent=2)
+
+    @property
+    def confidence(self) -> str:
+        rows = human.plural(self.rows, "row")
+        if self.text_bytes is None:
+            size = human.size(self.sampled_bytes)
+            parts = [f"the first {rows} ({size}) looked at: such a file can only be read from its beginning"]
+        elif self.sampled_bytes >= self.text_bytes:
+            parts = [f"all {rows} looked at"]
+        else:
+            parts = [
+                f"{rows} at {self.places} places ({self.sampled_bytes / self.text_bytes:.2%} of the file) looked at"
+            ]
+            missed = min(1.0, 3 / self.rows) if self.rows else 1.0
+            parts.append(
+                f"what fewer than {missed:.2%} of the rows have may be missed (95% sure, if it is spread evenly)"
+            )
+        if self.lost_places:
+            parts.append(f"{self.lost_places} more places were passed over: no rows could be made out there")
+        if self.ragged:
+            parts.append(f"{human.plural(self.ragged, 'row')} had another number of fields than the header")
+        unseen = [name for name, column in self.columns.items() if not column.values]
+        if unseen:
+            shown = ", ".join(unseen[:_LONGEST_LINE])
+            parts.append(f"without a value, and so taken for strings: {shown}")
+        return "; ".join(parts)
+
+
+def propose(settings: SchemaSettings) -> Proposal:
+    """Raises what opening and reading a source raises, and BadData where nothing can be made out."""
+    with open_source(settings.source, region=settings.region, profile=settings.profile) as raw:
+        source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
+        with source:
+            header = header_of(settings, source, text.encoding)
+            is_plain = text.codec is None and text.encoding == "utf-8"
+            size_bytes = raw.identity.size_bytes if is_plain else None
+            return _look(source, header, size_bytes, dialect_of(settings), settings.null_value)
+
+
+def _look(source: Source, header: Header, size_bytes: int | None, dialect: Dialect, null_value: str | None) -> Proposal:
+    columns = {name: Column() for name in header.columns}
+    count = len(columns)
+    head, is_all = _head(source, header.end_byte)
+    whole = _whole_rows(head, dialect, in_quotes=False, final=is_all)
+    sampled_bytes = header.end_byte + len(head)
+    samples = [whole]
+    places = lost = 0
+    if size_bytes is not None and not is_all:
+        for place in _places(sampled_bytes, size_bytes):
+            found = _rows_at(source.read_at(place, PLACE_BYTES), dialect, count)
+            places += bool(found)
+            lost += not found
+            sampled_bytes += PLACE_BYTES if found else 0
+            samples.append(found)
+    rows = [row for row in itertools.chain.from_iterable(samples) if row]
+    good = [row for row in rows if len(row) == count]
+    if rows and not good:
+        raise BadData(
+            f"no row has {count} fields, as many as the header",
+            hint="Check --delimiter, --quote, --escape and --skip-lines.",
+        )
+    _judge(good, columns, null_value)
+    text_bytes = sampled_bytes if is_all else size_bytes
+    return Proposal(columns, len(rows), len(rows) - len(good), sampled_bytes, text_bytes, places + 1, lost)
+
+
+def _head(source: Source, start: int) -> tuple[bytes, bool]:
+    """The first bytes behind the header, and whether they are all."""
+    pieces: list[bytes] = []
+    with closing(source.read_from(start)) as chunks:
+        for chunk in chunks:
+            pieces.append(bytes(chunk))
+            if sum(map(len, pieces)) > HEAD_BYTES:
+                return b"".join(pieces)[:HEAD_BYTES], False
+    return b"".join(pieces), True
+
+
+def _places(start: int, size_bytes: int) -> Iterator[int]:
+    """Evenly spread beginnings of samples; the last sample ends with the file."""
+    last = size_bytes - PLACE_BYTES
+    if last <= start:
+        yield start
+        return
+    yield from sorted({start + (last - start) * number // (PLACES - 1) for number in range(PLACES)})
+
+
+def _rows_at(data: bytes, dialect: Dialect, count: int) -> list[tuple[str, ...]]:
+    """The rows in the data, which begin anywhere: none where it cannot be told how."""
+    for in_quotes in (False, True) if dialect.quote.encode() in data else (False,):
+        rows = [row for row in _whole_rows(data, dialect, in_quotes=in_quotes, final=False, is_cut=True) if row]
+        if rows and all(len(row) == count for row in rows):
+            return rows
+    return []
+
+
+def _whole_rows(
+    data: bytes, dialect: Dialect, *, in_quotes: bool, final: bool, is_cut: bool = False
+) -> list[tuple[str, ...]]:
+    """The rows that are whole; `is_cut`: the first one may lack its beginning."""
+    src = np.frombuffer(data + bytes(PADDING), np.uint8)
+    delimiter, quote, escape = ord(dialect.delimiter), ord(dialect.quote), dialect.escape_byte
+    start = 0
+    if is_cut:
+        _, start, _, _ = scan_rows(src, 0, len(data), -1, in_quotes, False, delimiter, quote, escape, 1)
+        start = max(start, 0)
+        if not start:
+            return []
+    _, end, _, _ = scan_rows(src, start, len(data), start, False, final, delimiter, quote, escape, 1 << 62)
+    if final:
+        end = len(data)
+    return slowcsv.rows(data[start:end].decode("utf-8", "replace"), dialect)
+
+
+def _judge(rows: Iterable[tuple[str, ...]], columns: dict[str, Column], null_value: str | None) -> None:
+    """Each different value of a column once: the kernel's own verdicts, which cost more than a look."""
+    for column, texts in zip(columns.values(), zip(*rows, strict=True), strict=False):
+        counts = Counter(texts)
+        if null_value is not None:
+            column.nulls = counts.pop(null_value, 0)
+        column.empty = counts.pop("", 0)
+        column.values = sum(counts.values())
+        for text in counts:
+            column.fitting = {kind for kind in column.fitting if _suits(kind, text)}
+            if not column.fitting:
+                break
+
+
+def _suits(kind: Kind, text: str) -> bool:
+    """Whether a value speaks for the type. It says more than that the value would be taken."""
+    if kind == Kind.BOOL:
+        return text.lower() in _TRUTHS
+    if kind == Kind.DECIMAL and "e" in text.lower():
+        return False
+    if kind == Kind.JSON and text[0] not in "{[":
+        return False
+    data = np.frombuffer(text.encode() + bytes(PADDING), np.uint8).copy()
+    depths = np.empty(kindkernel.MAX_DEPTH, np.uint8)
+    number = getattr(kindkernel, kind.name)
+    return bool(kindkernel.fits(number, data, 0, len(data) - PADDING, depths))

@@ -1,0 +1,65 @@
+"""Options and the file's columns -> the shape of its records."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import closing
+from dataclasses import replace
+
+from csv2kafka import schema
+from csv2kafka.errors import UsageError
+from csv2kafka.input_settings import InputSettings, RecordSettings
+from csv2kafka.model import Dialect, Field, Header, Naming, RecordShape, TextFormat
+from csv2kafka.sources import Source
+from csv2kafka.splitter import read_header
+
+
+def dialect_of(settings: InputSettings) -> Dialect:
+    return Dialect(settings.delimiter, settings.quote, settings.escape)
+
+
+def header_of(settings: InputSettings, source: Source, encoding: str) -> Header:
+    """The file's columns and where its rows begin. Raises BadHeader."""
+    naming = Naming(settings.skip_lines, not settings.no_header, settings.columns)
+    with closing(source.read_from(0)) as chunks:
+        return read_header(chunks, dialect_of(settings), naming, encoding=encoding)
+
+
+def shape_of(settings: RecordSettings, header: Header, text: TextFormat, file_name: str) -> RecordShape:
+    """What the records will look like. Raises UsageError for options that do not fit the file or each other."""
+    for name in settings.key:
+        if name not in header.columns:
+            near = difflib.get_close_matches(name, header.columns, n=1)
+            known = ", ".join(map(repr, header.columns[:20]))
+            raise UsageError(
+                f"--key: the file has no column {name!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"it has {known}",
+            )
+    fields = None
+    if settings.schema_file is not None:
+        fields = schema.load(settings.schema_file).fields(header.columns)
+        _refuse_without_effect(settings, header.columns, fields)
+    return RecordShape(
+        header.columns,
+        dialect_of(settings),
+        Naming(settings.skip_lines, not settings.no_header),  # the names themselves are the columns
+        settings.null_value,
+        fields,
+        settings.key,
+        settings.value_format,
+        file_name if settings.headers == "provenance" else None,
+        settings.header_pairs,
+        text,
+    )
+
+
+def _refuse_without_effect(settings: RecordSettings, columns: tuple[str, ...], fields: tuple[Field, ...]) -> None:
+    """The bytes of a row as they were hold every column, under no name."""
+    if settings.value_format == "raw" and any(
+        replace(field, kind=Field(name).kind, nullable=None) != Field(name)
+        for name, field in zip(columns, fields, strict=True)
+    ):
+        raise UsageError(
+            "--format raw keeps each row as it is, but the schema drops or renames columns",
+            hint="Take --format json or csv, or leave that out of the schema: types are checked all the same.",
+        )
