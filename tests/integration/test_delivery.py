@@ -22,7 +22,7 @@ from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
-from csv2kafka.model import Batch, Checkpoint, LogPosition, Position
+from csv2kafka.model import Batch, Checkpoint, LogPosition
 from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import Source, open_source
 from tests.support.admin import create_topic
