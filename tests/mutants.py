@@ -32,9 +32,8 @@ MUTANTS = (
     Mutant(
         "fence: read to the log's end instead of to our own marker",
         "takeover.py",
-        "    await fence.append_marker(job.client, _transactional_id(job), producer, partition)\n"
-        "    return await tail.read_to_marker(job.client, partition, log.next_offset, producer, log.producer_ids)",
-        "    return await tail.read_to_stable_end(job.client, partition, log.next_offset, log.producer_ids, still_s=0)",
+        "    if job.delivery == LEASE_ONLY:\n        still_s",
+        "    if True:\n        still_s",
         f"{FAULTS}/test_transport_faults.py::test_a_dead_clients_request_comes_in_late",
     ),
     Mutant(
@@ -67,25 +66,32 @@ MUTANTS = (
     ),
     Mutant(
         "take-over: the last batch is not compared with the file",
-        "takeover.py",
-        "    if block.rows != last.rows or job.encoder.frame(block)[0] != recordbatch.decompress(\n"
-        "        last.codec, memoryview(last_records)\n"
+        "proof.py",
+        "    if block.rows != last.rows or encoder.frame(block)[0] != recordbatch.decompress(\n"
+        "        last.codec, memoryview(tail.last_records)\n"
         "    ):",
         "    if block.rows != last.rows:",
         f"{INTEGRATION}/test_delivery.py::test_another_files_rows_behind_the_checkpoint_are_refused",
     ),
     Mutant(
+        "take-over: rows that a lane has already are sent again",
+        "proof.py",
+        "    return Proven(start, tuple(tail.rows for tail in tails))",
+        "    return Proven(start, (0,) * len(tails))",
+        f"{FAULTS}/test_lanes.py::test_killed_at_a_step_of_the_pipeline[batch_acked]",
+    ),
+    Mutant(
         "guard: cluster, topic id and partition are not the checkpoint's",
         "takeover.py",
-        "        guards.same_topic(found.log, job.target)\n",
+        "        guards.same_topics(found.log, job.targets)\n",
         "",
         f"{INTEGRATION}/test_delivery.py::test_a_topic_made_again_and_filled_by_others_is_refused",
     ),
     Mutant(
         "guard: what lies before the checkpoint's offset is not looked at",
         "takeover.py",
-        "        await guards.same_log(job.client, found.log, job.target)\n",
-        "",
+        "            await guards.same_log(job.client, lane, target)\n",
+        "            pass\n",
         f"{FAULTS}/test_store_faults.py::test_a_checkpoint_without_its_checksum",
     ),
     Mutant(

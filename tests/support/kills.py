@@ -19,14 +19,14 @@ class Kill:
 
 
 class EndOffset:
-    """The end of partition 0, asked of the broker at each call."""
+    """The end of partition 0, or of all the first ones together, asked of the broker at each call."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int = 1) -> None:
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "end-offset", "log_level": 0})
-        self._partition = TopicPartition(topic, 0)
+        self._partitions = [TopicPartition(topic, partition) for partition in range(partitions)]
 
     def __call__(self) -> int:
-        return int(self._consumer.get_watermark_offsets(self._partition, timeout=30)[1])
+        return sum(int(self._consumer.get_watermark_offsets(each, timeout=30)[1]) for each in self._partitions)
 
     def close(self) -> None:
         self._consumer.close()
