@@ -6,17 +6,21 @@ import csv
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from csv2kafka.sources.transcode import ENCODINGS
 
+# Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
+STRICT = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, loc_by_alias=False, hide_input_in_errors=True)
 _TYPED = {"\\t": "\t"}  # as it is typed in a shell
 _Names = Annotated[tuple[str, ...], NoDecode]  # in the environment no JSON, but a line of CSV
 
 
 class InputSettings(BaseModel):
     """How to read a file: where it is, what its bytes mean, and what its columns are called."""
+
+    model_config = STRICT
 
     source: str
     encoding: str | None = None

@@ -27,7 +27,8 @@ from csv2kafka.sources.text import as_text
 HEAD_BYTES = 1 << 20
 PLACES = 32
 PLACE_BYTES = 64 << 10
-_LONGEST_LINE = 40  # of names in a sentence
+_MOST_NAMES = 40  # in a sentence
+_BEGINNINGS = ((0, False), (0, True), (1, True))  # outside of quotes, within, or right before an opening one
 _TRUTHS = {"true", "false"}
 # The order in which types are preferred. A number in fixed notation is a decimal: nothing of it can be lost.
 _ORDER = (Kind.INT, Kind.DECIMAL, Kind.FLOAT, Kind.DATE, Kind.TIMESTAMP, Kind.JSON)
@@ -99,7 +100,7 @@ class Proposal:
             parts.append(f"{human.plural(self.ragged, 'row')} had another number of fields than the header")
         unseen = [name for name, column in self.columns.items() if not column.values]
         if unseen:
-            shown = ", ".join(unseen[:_LONGEST_LINE])
+            shown = ", ".join(unseen[:_MOST_NAMES])
             parts.append(f"without a value, and so taken for strings: {shown}")
         return "; ".join(parts)
 
@@ -118,7 +119,8 @@ def propose(settings: SchemaSettings) -> Proposal:
 def _look(source: Source, header: Header, size_bytes: int | None, dialect: Dialect, null_value: str | None) -> Proposal:
     columns = {name: Column() for name in header.columns}
     count = len(columns)
-    head, is_all = _head(source, header.end_byte)
+    is_small = size_bytes is not None and size_bytes < 2 * (HEAD_BYTES + PLACES * PLACE_BYTES)
+    head, is_all = _head(source, header.end_byte, most_bytes=size_bytes or 0 if is_small else HEAD_BYTES)
     whole = _whole_rows(head, dialect, in_quotes=False, final=is_all)
     sampled_bytes = header.end_byte + len(head)
     samples = [whole]
@@ -142,30 +144,27 @@ def _look(source: Source, header: Header, size_bytes: int | None, dialect: Diale
     return Proposal(columns, len(rows), len(rows) - len(good), sampled_bytes, text_bytes, places + 1, lost)
 
 
-def _head(source: Source, start: int) -> tuple[bytes, bool]:
+def _head(source: Source, start: int, most_bytes: int) -> tuple[bytes, bool]:
     """The first bytes behind the header, and whether they are all."""
     pieces: list[bytes] = []
     with closing(source.read_from(start)) as chunks:
         for chunk in chunks:
             pieces.append(bytes(chunk))
-            if sum(map(len, pieces)) > HEAD_BYTES:
-                return b"".join(pieces)[:HEAD_BYTES], False
+            if sum(map(len, pieces)) > most_bytes:
+                return b"".join(pieces)[:most_bytes], False
     return b"".join(pieces), True
 
 
 def _places(start: int, size_bytes: int) -> Iterator[int]:
     """Evenly spread beginnings of samples; the last sample ends with the file."""
     last = size_bytes - PLACE_BYTES
-    if last <= start:
-        yield start
-        return
     yield from sorted({start + (last - start) * number // (PLACES - 1) for number in range(PLACES)})
 
 
 def _rows_at(data: bytes, dialect: Dialect, count: int) -> list[tuple[str, ...]]:
     """The rows in the data, which begin anywhere: none where it cannot be told how."""
-    for in_quotes in (False, True) if dialect.quote.encode() in data else (False,):
-        rows = [row for row in _whole_rows(data, dialect, in_quotes=in_quotes, final=False, is_cut=True) if row]
+    for at, in_quotes in _BEGINNINGS if dialect.quote.encode() in data else _BEGINNINGS[:1]:
+        rows = [row for row in _whole_rows(data[at:], dialect, in_quotes=in_quotes, final=False, is_cut=True) if row]
         if rows and all(len(row) == count for row in rows):
             return rows
     return []

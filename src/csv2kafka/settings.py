@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -25,11 +25,9 @@ from pydantic_settings import (
 from csv2kafka.client_properties import ENVIRONMENT, PropertyLayer, kafka_fields, read_file
 from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
-from csv2kafka.input_settings import InputSettings, RecordSettings
+from csv2kafka.input_settings import STRICT, InputSettings, RecordSettings
 from csv2kafka.model import FENCED, Delivery
 
-# Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
-_CONFIG = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, loc_by_alias=False, hide_input_in_errors=True)
 _PREFIX = "CSV2KAFKA_"
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 # Options whose name outside differs from the field's.
@@ -47,7 +45,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 class KafkaSettings(BaseModel):
     """How to reach the cluster. `bootstrap` is HOST:PORT, several separated by commas; files are PEM."""
 
-    model_config = _CONFIG
+    model_config = STRICT
 
     bootstrap: str
     client_id: str = "csv2kafka"
@@ -75,7 +73,7 @@ class KafkaSettings(BaseModel):
 class StoreSettings(BaseModel):
     """What it takes to open a checkpoint store. `checkpoint_url` None means the default SQLite file."""
 
-    model_config = _CONFIG
+    model_config = STRICT
 
     checkpoint_url: str | None = Field(default=None, validation_alias="CSV2KAFKA_CHECKPOINT")
     region: str | None = None
@@ -85,8 +83,6 @@ class StoreSettings(BaseModel):
 class SchemaSettings(InputSettings):
     """What it takes to look into a file. `source` is s3://bucket/key or a path."""
 
-    model_config = _CONFIG
-
     region: str | None = None
     profile: str | None = None
 
@@ -94,7 +90,7 @@ class SchemaSettings(InputSettings):
 class RunSettings(RecordSettings, StoreSettings):
     """One run. `partition` None means the topic's only one."""
 
-    model_config = _CONFIG
+    model_config = STRICT
 
     topic: str = Field(validation_alias="KAFKA_TOPIC")
     kafka: KafkaSettings

@@ -116,7 +116,7 @@ class TestAnyInput:
         assert (len(expected.values), expected.stop) == (rows, None)
         compare(file, setup)
 
-    @pytest.mark.parametrize("seed", [1, 2])
+    @pytest.mark.parametrize("seed", [1, 2, 3, 4])
     def test_the_campaign_s_first_cases(self, seed: int) -> None:
         for number in range(60):
             compare(*case(seed, number))

@@ -6,7 +6,7 @@ import pytest
 
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.errors import BadHeader, BadRow
-from csv2kafka.model import Block, Dialect, Position
+from csv2kafka.model import Block, Dialect, Header, Naming, Position
 from csv2kafka.splitter import read_header, skip_rows, split, take_rows
 from tests.support.chain import chunks
 
@@ -182,6 +182,48 @@ class TestHeader:
             read_header(chunks(data, (chunk_bytes,)), Dialect())
         assert caught.value.hint
         assert caught.value.exit_code == 65
+
+    @pytest.mark.parametrize("chunk_bytes", [1, 2, 100])
+    @pytest.mark.parametrize(
+        ("data", "naming", "columns", "end"),
+        [
+            (b"x\r\ny\ra,b\n1,2\n", Naming(skip_lines=2), ("a", "b"), 9),
+            (b"x\r\n\ny\n\n\na,b\n", Naming(skip_lines=5), ("a", "b"), 12),
+            (b'"x\na,b\n', Naming(skip_lines=1), ("a", "b"), 7),
+            (b"\xef\xbb\xbfx\na\n", Naming(skip_lines=1), ("a",), 7),
+            (b"a,b\n1,2\n", Naming(columns=("x", "y")), ("x", "y"), 4),
+            (b"a,a\n1,2\n", Naming(columns=("x", "y")), ("x", "y"), 4),
+            (b"1,2\n", Naming(has_header=False), ("c1", "c2"), 0),
+            (b"\xef\xbb\xbf\r\n\n1,2", Naming(has_header=False), ("c1", "c2"), 3),
+            (b'x\n"1\n",2\n', Naming(1, has_header=False), ("c1", "c2"), 2),
+            (b"\xef\xbb\xbf1,2\n", Naming(has_header=False, columns=("x", "y")), ("x", "y"), 3),
+            (b"", Naming(has_header=False, columns=("x",)), ("x",), 0),
+            (b"x\r", Naming(1, has_header=False, columns=("x",)), ("x",), 2),
+            (b"x\n", Naming(9, has_header=False, columns=("x",)), ("x",), 2),
+        ],
+    )
+    def test_names_that_come_from_elsewhere(
+        self, data: bytes, naming: Naming, columns: tuple[str, ...], end: int, chunk_bytes: int
+    ) -> None:
+        assert read_header(chunks(data, (chunk_bytes,)), Dialect(), naming) == Header(columns, end)
+
+    @pytest.mark.parametrize(
+        ("data", "naming", "message"),
+        [
+            (b"a,b,c\n", Naming(columns=("x", "y")), "--columns names 2 columns, the header has 3"),
+            (b"a,b\n", Naming(columns=("x", "x")), "columns 1 and 2 of --columns have the same name"),
+            (b"1,2\n", Naming(has_header=False, columns=("x", "")), "column 2 of 2 has no name in --columns"),
+            (b"\n\r\n", Naming(has_header=False), "nothing tells how many columns"),
+            (b"x", Naming(skip_lines=1), "the file is empty"),
+            (b"1,\xff\n", Naming(has_header=False), "not UTF-8 at byte 2"),
+            (b"x\n1,\xff\n", Naming(skip_lines=1), "not UTF-8 at byte 4"),
+            (b"x" * 50, Naming(skip_lines=1), "a line to be skipped is longer than 40 bytes"),
+        ],
+    )
+    def test_names_that_cannot_be(self, data: bytes, naming: Naming, message: str) -> None:
+        with pytest.raises(BadHeader, match=message) as caught:
+            read_header(chunks(data, (7,)), Dialect(), naming, max_row_bytes=40)
+        assert caught.value.hint
 
     def test_a_file_without_a_line_end_is_not_read_to_its_end(self) -> None:
         taken = 0
