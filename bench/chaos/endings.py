@@ -90,11 +90,12 @@ def _zombie(load: Load) -> None:
     epoch = load.watcher.read()["lease_epoch"]
     load.go_on(second)
     if load.rng.random() < 0.5:
-        load.kill(second, DONE)
+        load.kill(second, DONE, HELD)
     took_over = load.watcher.read()["lease_epoch"] > epoch and second.receipt().get("status") != "already complete"
     first.send(signal.SIGCONT)
     load.settle(first, HELD, *(() if took_over else (DONE,)))
-    load.kill(second, DONE)
+    # A save that was under way when the first was stopped is a sign of life: then the second gives up.
+    load.kill(second, DONE, *(() if took_over else (HELD,)))
 
 
 def _twins(load: Load) -> None:
