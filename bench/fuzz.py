@@ -23,8 +23,8 @@ from csv2kafka.errors import BadHeader
 from csv2kafka.model import Position
 from csv2kafka.splitter import read_header
 from tests.support import chain, csvgen
-from tests.support.chain import Setup
 from tests.support.record_oracle import PLAIN, Recipe
+from tests.support.setup import Different, Setup
 
 SHRINKING_S = 20.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -112,7 +112,7 @@ def _got(data: bytes, setup: Setup) -> object:
     try:
         header = read_header([data], setup.dialect, setup.naming)
         return header, chain.run(data, Position(0, header.end_byte), header.columns, setup)
-    except (BadHeader, chain.Different) as error:
+    except (BadHeader, Different) as error:
         return error
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     {"recordkernel"},
     {"csvkernel"},
     {"plan"},
-    {"desk"},
+    {"badrow", "desk", "quarantine"},
     {
         "checkpoints",
         "client_properties",
@@ -29,6 +29,7 @@ LAYERS = (
         "failpoints",
         "javaenv",
         "metrics",
+        "quarantine_file",
         "sources",
         "splitter",
     },
@@ -43,8 +44,11 @@ LAYERS = (
     {"keeper"},
     {"proof"},
     {"takeover"},
+    {"tracker"},
     {"pipeline"},
+    {"outcome"},
     {"jobs"},
+    {"replay"},
     {"cli", "processor"},
     {"__main__"},
 )
@@ -79,6 +83,7 @@ ONLY_IN_TESTS |= {"zstandard"}
 # These do no I/O and hold no clock.
 PURE = {
     "checkpoints.item",
+    "badrow",
     "csvkernel",
     "desk",
     "encoder",
@@ -90,6 +95,7 @@ PURE = {
     "model",
     "plan",
     "receipt",
+    "quarantine",
     "recordbatch",
     "recordkernel",
     "slowcsv",

@@ -20,6 +20,7 @@ from csv2kafka.errors import Csv2KafkaError, UsageError, machine_limit
 from csv2kafka.output import Output, write
 
 if TYPE_CHECKING:
+    from csv2kafka.replay import QuarantinedJob
     from csv2kafka.settings import RunSettings
 
 _BUG = 70  # EX_SOFTWARE
@@ -128,6 +129,9 @@ def run(
     key: options.Key = None,
     headers: options.Headers = None,
     header: options.HeaderPair = None,
+    bad_rows: options.BadRows = None,
+    bad_rows_to: options.BadRowsTo = None,
+    max_bad_rows: options.MaxBadRows = None,
     encoding: options.Encoding = None,
     decompress: options.Decompress = None,
     region: options.Region = None,
@@ -167,7 +171,10 @@ def _flags(context: typer.Context) -> dict[str, Any]:
     return flags
 
 
-def _run(settings: RunSettings, output: Output, *, quiet: bool, verbose: bool) -> int:
+def _run(
+    settings: RunSettings, output: Output, *, quiet: bool, verbose: bool, mended: QuarantinedJob | None = None
+) -> int:
+    """Load, with signals, logs and progress around it; the file may be `mended` rows of another job."""
     from csv2kafka import failpoints, logs, receipt  # noqa: PLC0415
     from csv2kafka.malloc import keep_freed_memory  # noqa: PLC0415
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
@@ -185,13 +192,83 @@ def _run(settings: RunSettings, output: Output, *, quiet: bool, verbose: bool) -
         from csv2kafka import jobs  # noqa: PLC0415  # seconds, when Numba has to compile: signals count already
 
         sinks = [] if quiet else [progress_sink()]
+        load = mended.load if mended else jobs.run
         try:
-            outcome = jobs.run(settings, sinks=sinks, stop=stop, notify=log.info)
+            outcome = load(settings, sinks=sinks, stop=stop, notify=log.info)
         finally:
             for sink in sinks:
                 sink.close()
         output.result(receipt.as_text(outcome), receipt.as_dict(outcome))
         return signals.exit_code or 0 if outcome.status == "stopped" else 0
+
+
+@app.command()
+def bad_rows(
+    job: options.Job,
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each row: where it was, and why.")] = False,
+) -> int:
+    """Show the rows that a job has set apart: a CSV on stdout, to be mended and loaded with csv2kafka replay."""
+    from csv2kafka.client_properties import split_flag  # noqa: PLC0415
+    from csv2kafka.settings import KafkaSettings, load_kafka, load_store  # noqa: PLC0415
+
+    store = load_store({"checkpoint_url": checkpoint, "region": region, "profile": profile}, config=config)
+
+    def kafka() -> KafkaSettings:
+        given = dict(map(split_flag, properties or []))
+        return load_kafka(bootstrap=bootstrap, properties=given, command_config=command_config, config=config)
+
+    from csv2kafka.replay import QuarantinedJob  # noqa: PLC0415
+
+    QuarantinedJob.find(store, job).write(sys.stdout.buffer, kafka, as_json=as_json)
+    return 0
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    job: options.Job,
+    mended: Annotated[str, typer.Argument(metavar="MENDED", help="The rows as csv2kafka bad-rows shows them, mended.")],
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    compression: options.Compression = None,
+    delivery: options.Delivery = None,
+    job_id: options.JobId = None,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Load a complete job's bad rows, mended, behind its others: as records like those, each exactly once.
+
+    It is a job of its own (JOB.replay-...), resumed by the same command. Exit codes as of csv2kafka run.
+    """
+    from csv2kafka.client_properties import split_flag  # noqa: PLC0415
+    from csv2kafka.settings import load_run, load_store  # noqa: PLC0415
+
+    flags = {name: value for name, value in _flags(context).items() if name not in ("job", "mended")}
+    store = load_store({"checkpoint_url": checkpoint, "region": region, "profile": profile}, config=config)
+    from csv2kafka.replay import QuarantinedJob  # noqa: PLC0415
+
+    quarantined = QuarantinedJob.find(store, job)
+    settings = load_run(
+        {**quarantined.flags(mended), **{name: value for name, value in flags.items() if value is not None}},
+        bootstrap=bootstrap,
+        properties=dict(map(split_flag, properties or [])),
+        command_config=command_config,
+        config=config,
+    )
+    return _run(settings, context.obj, quiet=quiet, verbose=verbose, mended=quarantined)
 
 
 @app.command()

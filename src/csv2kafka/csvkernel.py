@@ -143,19 +143,21 @@ def encode_rows(
     prefixes: Bytes,
     prefix_at: Offsets,
     dst: Bytes,
+    written: int,
+    rows: int,
     max_rows: int,
     plan: Plan | None,
 ) -> tuple[int, int, int, int]:
-    """Encode up to `max_rows` rows of `src[at:stop]` into `dst`; return (at, written, rows, status).
+    """Encode rows of `src[at:stop]` into `dst` until there are `max_rows`; return (at, written, rows, status).
+
+    `written` bytes of `rows` rows are in `dst` already.
 
     Column f's prefix is `prefixes[prefix_at[f]:prefix_at[f + 1]]`, with PADDING bytes behind the last. It closes the
     field before and opens its own (`","name":"`); with a plan fields close themselves (`,"name":"`, `,"name":`).
     With a status other than OK, `at` is where the row begins that could not be written, and everything before it is
-    in `dst`. `rows` counts those that the plan leaves out as well.
+    in `dst`. Rows that the plan leaves out count as well.
     """
     limit = dst.size - SLACK
-    written = _zero(at)
-    rows = _zero(at)
     header = 8  # how long the last record's header was: a good guess for the next one's
     while rows < max_rows:
         while at < stop and (src[at] == LF or src[at] == CR):

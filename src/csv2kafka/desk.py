@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from csv2kafka.model import RecordShape
+from csv2kafka.errors import BadRow
+from csv2kafka.model import QuarantinedRow, RecordShape
 from csv2kafka.plan import NO_LIMIT, make_plan
-from csv2kafka.recordkernel import BAD_COLUMN, FIRST_BYTE, FIRST_ROW, RECORDS, Plan, gather
+from csv2kafka.recordkernel import FIRST_BYTE, FIRST_ROW, RECORDS, Plan, gather
 from csv2kafka.simd import WIDTH, Bytes, Offsets
 
 _LANE_SHIFT = 32  # as in recordkernel
@@ -39,11 +40,12 @@ class Framed:
     """What one run of the kernel made of the block's bytes up to `end`."""
 
     end: int
-    rows: int  # those included that are not wanted
+    rows: int  # those included that are not wanted, and those set apart
     status: int
     lanes: tuple[tuple[int, int, Bytes], ...]  # lane, its records, their bytes (until the next run)
     wanted: Wanted  # of the rows behind `end`
-    bad_column: int
+    bad_rows: tuple[QuarantinedRow, ...]
+    bad: BadRow | None  # the row at `end`, if that is what ended the run
 
 
 class Desk:
@@ -69,19 +71,30 @@ class Desk:
         plan.notes[FIRST_BYTE] = byte_offset
         return plan
 
-    def framed(self, end: int, written: int, rows: int, status: int, wanted: Wanted, plan: Plan | None) -> Framed:
-        """What the kernel returned and noted."""
+    def framed(
+        self,
+        end: int,
+        written: int,
+        records: int,
+        status: int,
+        wanted: Wanted,
+        plan: Plan | None,
+        bad_rows: tuple[QuarantinedRow, ...],
+        bad: BadRow | None,
+    ) -> Framed:
+        """What the kernel returned and noted, and which rows were set apart or ended its run."""
+        rows = records + len(bad_rows)
         lanes: tuple[tuple[int, int, Bytes], ...]
         if plan is None:
-            lanes = ((0, rows, self.buffer[:written]),) if rows else ()
-            return Framed(end, rows, status, lanes, wanted, 0)
+            lanes = ((0, records, self.buffer[:written]),) if records else ()
+            return Framed(end, rows, status, lanes, wanted, bad_rows, bad)
         left = Wanted(plan.skip.copy(), plan.take.copy(), plan.lane_rows.copy(), wanted.is_choosy)
         counts = left.lane_rows - wanted.lane_rows
         if self._lanes > 1:
             lanes = self._gather(counts, plan)
         else:
             lanes = ((0, int(counts[0]), self.buffer[:written]),) if written else ()
-        return Framed(end, rows, status, lanes, left, int(plan.notes[BAD_COLUMN]))
+        return Framed(end, rows, status, lanes, left, bad_rows, bad)
 
     def _gather(self, counts: Offsets, plan: Plan) -> tuple[tuple[int, int, Bytes], ...]:
         """Each lane's records side by side; in the buffer they lie in the file's order."""

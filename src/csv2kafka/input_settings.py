@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from csv2kafka.quarantine import ANY_NUMBER, Tolerance
 from csv2kafka.sources.transcode import ENCODINGS
 
 # Options are strict (extra="forbid"), and an error about one never repeats what was given: it may be a secret.
@@ -72,13 +73,16 @@ class InputSettings(BaseModel):
 
 
 class RecordSettings(InputSettings):
-    """What records look like: their value, key and headers."""
+    """What records look like, their value, key and headers, and what becomes of rows that cannot be one."""
 
     value_format: Literal["json", "csv", "raw"] = Field(default="json", validation_alias="CSV2KAFKA_FORMAT")
     schema_file: Path | None = Field(default=None, validation_alias="CSV2KAFKA_SCHEMA")
     key: _Names = ()
     headers: Literal["none", "provenance"] = "none"
     header: Annotated[tuple[str, ...], NoDecode] = ()
+    bad_rows: Literal["fail", "quarantine"] = "fail"
+    bad_rows_to: str | None = Field(default=None, min_length=1)
+    max_bad_rows: str | None = None
 
     @field_validator("key", mode="before")
     @classmethod
@@ -104,6 +108,28 @@ class RecordSettings(InputSettings):
             if not pair.partition("=")[0] or "=" not in pair:
                 raise ValueError("NAME=VALUE is needed")
         return header
+
+    @field_validator("max_bad_rows", mode="before")
+    @classmethod
+    def _limit_is_a_number(cls, limit: Any) -> Any:
+        if limit is None:
+            return None
+        try:
+            Tolerance.parse(str(limit))
+        except ValueError:
+            raise ValueError("a number of rows, or a share of them such as 0.1%") from None
+        return str(limit)
+
+    @model_validator(mode="after")
+    def _quarantine_is_meant(self) -> RecordSettings:
+        for name, value in (("--bad-rows-to", self.bad_rows_to), ("--max-bad-rows", self.max_bad_rows)):
+            if value is not None and self.bad_rows == "fail":
+                raise ValueError(f"{name} needs --bad-rows quarantine: without it the first bad row ends the job")
+        return self
+
+    @property
+    def tolerance(self) -> Tolerance:
+        return ANY_NUMBER if self.max_bad_rows is None else Tolerance.parse(self.max_bad_rows)
 
     @property
     def header_pairs(self) -> tuple[tuple[str, str], ...]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from csv2kafka import failpoints, recordbatch
+from csv2kafka import failpoints, recordbatch, shaping
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import Csv2KafkaError, JobConflict
@@ -24,13 +25,16 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LEASE_ONLY, Checkpoint, JobStatus, LaneReceipt, Receipt, TextFormat
+from csv2kafka.model import LEASE_ONLY, Checkpoint, Header, JobStatus, Quarantine, Receipt, RecordShape, TextFormat
+from csv2kafka.outcome import already_complete, receipt_of
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
+from csv2kafka.quarantine import SetApart, refuse_other_place
+from csv2kafka.quarantine_file import QuarantineFile
 from csv2kafka.settings import RunSettings
-from csv2kafka.shaping import header_of, shape_of
+from csv2kafka.shaping import header_of
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.text import as_text
-from csv2kafka.takeover import Job
+from csv2kafka.takeover import END_AT_BAD_ROWS, BadRows, Job
 from csv2kafka.threads import run_on_a_loop
 
 _LOG = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ _WEAKER_PROMISE = (
     "delivery is lease-only: exactly once through crashes and retries, but nothing shuts out a dead or paused instance "
     "of this job. A request of such a one that reaches the broker after this start repeats rows"
 )
+_DEAD_LETTER_BYTES = 8 << 20  # max.message.bytes of a dead-letter topic we create: a stray quote makes long rows
 
 Notify = Callable[[str], None]
 
@@ -52,6 +57,7 @@ class Parts:
     store_is_only_authority: bool = False
     rows_total: int | None = None
     sinks: Sequence[MetricsSink] = ()
+    shape_of: Callable[[Header, TextFormat, str], RecordShape] | None = None  # columns, text, the source's name
 
 
 def default_job_id(source: str, topic_name: str, partition: int | None) -> str:
@@ -87,7 +93,7 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
             profile=settings.profile,
         ) as raw:
             if found is not None and found.status == JobStatus.COMPLETED:
-                return _already_complete(found, settings, raw)
+                return already_complete(found, settings, raw)
             restart = found.restart if found else None
             source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding, restart=restart)
             with source, _metrics(settings, job_id) as own_sinks:
@@ -148,9 +154,11 @@ class _Run:
 async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
     header = await asyncio.to_thread(header_of, settings, source, run.text.encoding)
-    shape = shape_of(settings, header, run.text, source.identity.uri)
+    shape_of = run.parts.shape_of or partial(shaping.shape_of, settings)
+    shape = shape_of(header, run.text, source.identity.uri)
     if found is not None:
         _refuse_other_shape(found, shape.as_json())
+        refuse_other_place(found.quarantine, settings.bad_rows_place)
     if settings.delivery == LEASE_ONLY:
         _LOG.warning(_WEAKER_PROMISE)
     patience_s = settings.kafka.delivery_timeout_s
@@ -163,15 +171,22 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             has_begun=found is not None and found.log is not None,
             spread=bool(shape.key),
         )
-        codec = recordbatch.CODECS[settings.compression]
+        dead_letters = await _dead_letters(run, client)
         job = Job(
             run.job_id,
             source,
             header,
-            Encoder(shape, codec, targets[0].max_message_bytes, len(targets)),
+            Encoder(
+                shape,
+                recordbatch.CODECS[settings.compression],
+                targets[0].max_message_bytes,
+                len(targets),
+                _set_apart(run, dead_letters),
+            ),
             keeper,
             client,
-            targets,
+            (*targets, *dead_letters),
+            _bad_rows(run),
             settings.delivery,
             accept_new_producer_id=settings.accept_new_producer_id,
             store_is_only_authority=run.parts.store_is_only_authority,
@@ -189,7 +204,37 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
         begin = f"going on behind row {found.last_line:,}" if found and found.last_line else "starting at row 1"
         notify(f"job {run.job_id}: {begin}, {source.identity.uri} -> {_place(targets)}")
         finished = await pipeline.run()
-    return _receipt(pipeline, job, "complete" if finished else "stopped")
+    return receipt_of(pipeline, job, "complete" if finished else "stopped")
+
+
+async def _dead_letters(run: _Run, client: Client) -> tuple[topic.Target, ...]:
+    """The dead-letter topic's partition, if bad rows go to one."""
+    place = run.settings.bad_rows_place
+    if place is None or place.startswith("file:"):
+        return ()
+    return await topic.prepare(
+        client,
+        place,
+        0,
+        create=run.settings.create_topic,
+        has_begun=run.found is not None and run.found.quarantine is not None,
+        new_settings={"max.message.bytes": str(_DEAD_LETTER_BYTES)},
+    )
+
+
+def _set_apart(run: _Run, dead_letters: Sequence[topic.Target]) -> SetApart | None:
+    if run.settings.bad_rows_place is None:
+        return None
+    return SetApart(run.source.identity, dead_letters[0].max_message_bytes if dead_letters else None)
+
+
+def _bad_rows(run: _Run) -> BadRows:
+    place = run.settings.bad_rows_place
+    if place is None:
+        return END_AT_BAD_ROWS
+    quarantine = Quarantine(place)
+    file = QuarantineFile(place, run.source.identity) if quarantine.is_file else None
+    return BadRows(quarantine, file, run.settings.tolerance)
 
 
 def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, profile: str | None = None) -> str:
@@ -208,63 +253,6 @@ def _refuse_other_shape(found: Checkpoint, shape: str) -> None:
         f"this job began with other options for its records ({'; '.join(changes)})",
         hint="Records of one job must be alike: give the old options again, or load under a new --job-id.",
     )
-
-
-def _already_complete(found: Checkpoint, settings: RunSettings, source: Source) -> Receipt:
-    lanes = found.log.lanes if found.log else ()
-    partitions = {lane.partition for lane in lanes}
-    if lanes and (lanes[0].topic != settings.topic or settings.partition not in (None, *partitions)):
-        raise JobConflict(
-            f"job {found.job_id} is complete, in {', '.join(map(str, lanes))}",
-            hint="To load the file elsewhere as well, give that load a --job-id of its own.",
-        )
-    return Receipt(
-        job_id=found.job_id,
-        source=source.identity,
-        topic=settings.topic,
-        partitions=_lane_receipts(found),
-        status="already complete",
-        rows=found.last_line,
-        rows_this_run=0,
-        bytes=found.byte_offset or 0,
-        delivery=settings.delivery,
-        takeovers=0,
-        foreign_records=0,
-        duration_s=0.0,
-        rows_per_s=0.0,
-        resumed_at_row=found.last_line,
-        startup_s=None,
-    )
-
-
-def _receipt(pipeline: Pipeline, job: Job, status: str) -> Receipt:
-    checkpoint, progress = pipeline.checkpoint, pipeline.progress
-    if checkpoint is None or checkpoint.log is None:  # told to stop before the partition was taken over
-        checkpoint = Checkpoint(job.job_id, log=None)
-    duration_s = time.monotonic() - progress.began_s
-    rows_this_run = max(0, checkpoint.last_line - progress.rows_before)
-    return Receipt(
-        job_id=job.job_id,
-        source=job.source.identity,
-        topic=job.targets[0].partition.topic,
-        partitions=_lane_receipts(checkpoint),
-        status=status,
-        rows=checkpoint.last_line,
-        rows_this_run=rows_this_run,
-        bytes=checkpoint.byte_offset or 0,
-        delivery=job.delivery,
-        takeovers=progress.takeovers,
-        foreign_records=progress.foreign_records,
-        duration_s=duration_s,
-        rows_per_s=rows_this_run / (time.monotonic() - progress.sending_since_s),  # start-up stands apart
-        resumed_at_row=progress.rows_before,
-        startup_s=progress.startup_s,
-    )
-
-
-def _lane_receipts(checkpoint: Checkpoint) -> tuple[LaneReceipt, ...]:
-    lanes = checkpoint.log.lanes if checkpoint.log else ()
-    return tuple(LaneReceipt(lane.topic, lane.partition, lane.first_offset, lane.next_offset) for lane in lanes)
 
 
 def _place(targets: Sequence[topic.Target]) -> str:

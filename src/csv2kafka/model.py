@@ -168,6 +168,21 @@ class Batch:
     records: bytes
     uncompressed_bytes: int
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole RecordBatch, its header of 61 bytes included."""
+        return 61 + len(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A row that cannot become a record. `text` is the row's without its line end, `reason` quotes nothing of it."""
+
+    row: int  # from 1
+    byte_offset: int
+    text: bytes
+    reason: str
+
 
 @dataclass(frozen=True, slots=True)
 class Portion:
@@ -177,6 +192,7 @@ class Portion:
     end: Position
     batches: tuple[Batch, ...]
     ahead_rows: tuple[int, ...] = ()  # of each lane: records behind `end` that the log has already
+    bad_rows: tuple[QuarantinedRow, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -234,8 +250,27 @@ class LogPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Where a job's bad rows go, and how many went there before the checkpoint's position.
+
+    `place` is a topic, whose lane is the last one then, or a file:// URI.
+    """
+
+    place: str
+    rows: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()  # each with its rows, in the order of their first
+    file_bytes: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.place.startswith("file:")
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a job may rely on after a crash. Only acknowledged rows are ever counted.
+
+    `last_line` counts rows of the file, `total_sent` records in the topic: the difference is in quarantine.
 
     `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
     plan's fields alone (last_line, total_sent).
@@ -252,6 +287,7 @@ class Checkpoint:
     record_shape: str | None = None
     log: LogPosition | None = None
     restart: Restart | None = None
+    quarantine: Quarantine | None = None  # None: a bad row ends the job
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
 
     @property
@@ -273,6 +309,7 @@ class Sample:
     checkpoints: int
     retries: int
     rows_total: int | None = None  # only when the caller knows it
+    bad_rows: int = 0  # of `rows`, those in quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +320,17 @@ class LaneReceipt:
     partition: int
     first_offset: int
     next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineReceipt:
+    """The bad rows of a job: how many, why, and where they are. Offsets are None for a file."""
+
+    place: str
+    rows: int
+    reasons: dict[str, int]
+    first_offset: int | None = None
+    next_offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +352,7 @@ class Receipt:
     rows_per_s: float
     resumed_at_row: int
     startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
+    quarantine: QuarantineReceipt | None = None
 
     @property
     def partition(self) -> int | None:

@@ -199,6 +199,25 @@ HeaderPair = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="NAME=VALUE", help="A header on each record; may be repeated. (CSV2KAFKA_HEADER)"),
 ]
+BadRows = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW",
+        help="fail (default): the first row that cannot become a record ends the job; quarantine: such rows are set "
+        "apart, each once. (CSV2KAFKA_BAD_ROWS)",
+    ),
+]
+BadRowsTo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOPIC|PATH",
+        help="Where they are set apart: a topic, TOPIC.bad by default, or a file (./NAME). (CSV2KAFKA_BAD_ROWS_TO)",
+    ),
+]
+MaxBadRows = Annotated[
+    str | None,
+    typer.Option(metavar="N|P%", help="How many are borne; any number by default. (CSV2KAFKA_MAX_BAD_ROWS)"),
+]
 FileSource = Annotated[
     str | None, typer.Argument(metavar="SOURCE", show_default=False, help="s3://BUCKET/KEY or a path.")
 ]

@@ -20,17 +20,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from csv2kafka import failpoints
+from csv2kafka import failpoints, quarantine
 from csv2kafka.encoder import Encoded
 from csv2kafka.errors import BadData, ConfigError, Csv2KafkaError, Fenced
-from csv2kafka.eta import eta_s
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Sample
+from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Quarantine
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
-from csv2kafka.threads import started_pool
+from csv2kafka.threads import in_thread, started_pool
+from csv2kafka.tracker import Progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,22 +50,6 @@ class StopFlag(Protocol):
     """Set from a signal handler, polled here (a threading.Event will do)."""
 
     def is_set(self) -> bool: ...
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has happened in this run; times are on the monotonic clock."""
-
-    began_s: float  # when the lease was taken
-    sending_since_s: float  # when the first take-over was done: rates and ETA count from here
-    bytes_before: int  # of the source, done by earlier runs
-    rows_before: int
-    takeovers: int = 0
-    recoveries: int = 0  # those of the take-overs that a failure made necessary
-    retries: int = 0
-    foreign_records: int = 0
-    startup_s: float | None = None
-    ack_latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +184,8 @@ class Pipeline:
         queue: asyncio.Queue[Awaitable[Encoded] | None] = asyncio.Queue(_BLOCKS_AHEAD)
         feeder = asyncio.create_task(self._feed(queue, checkpoint))
         unacknowledged: deque[_Sent] = deque()
+        bad_rows = checkpoint.quarantine.rows if checkpoint.quarantine else 0
+        tolerance = self._job.bad_rows.tolerance
         try:
             while (encoding := await queue.get()) is not _NO_BLOCK:
                 try:
@@ -208,7 +194,13 @@ class Pipeline:
                     await self._acknowledge(senders, unacknowledged, keep=0)
                     raise
                 failpoints.reach("block_encoded")
+                bad: BadData | None = encoded.bad
                 for portion in encoded.portions:
+                    bad_rows += len(portion.bad_rows)
+                    too_many = tolerance.excess(bad_rows, portion.end.row, is_end=False)
+                    if too_many is not None:
+                        bad = too_many
+                        break
                     await self._keeper.held()
                     if not all(senders[batch.lane].can_send(batch) for batch in portion.batches):
                         await self._acknowledge(senders, unacknowledged, keep=0)
@@ -217,11 +209,18 @@ class Pipeline:
                     unacknowledged.append(_Sent(portion, answers))
                     # One more than is in flight: the next request is ready when the answer comes.
                     await self._acknowledge(senders, unacknowledged, keep=1)
-                if encoded.bad is not None:
+                if bad is not None:
                     await self._acknowledge(senders, unacknowledged, keep=0)
-                    raise encoded.bad
+                    raise bad
             await self._acknowledge(senders, unacknowledged, keep=0)
-            return await feeder
+            is_end = await feeder
+            if (
+                is_end
+                and self.checkpoint
+                and (too_many := tolerance.excess(bad_rows, self.checkpoint.last_line, is_end=True))
+            ):
+                raise too_many
+            return is_end
         finally:
             # What is still under way is doubtful from here on, and the next take-over asks the log about it.
             abandoned: list[asyncio.Future[Any]] = [
@@ -273,10 +272,22 @@ class Pipeline:
             unacknowledged.popleft()
             if self.progress.startup_s is None:
                 self.progress.startup_s = time.monotonic() - self.progress.began_s
-            self._advance(sent.portion, offsets, senders)
+            self._advance(sent.portion, offsets, senders, await self._set_apart(sent.portion))
             failpoints.reach("position_moved")
 
-    def _advance(self, portion: Portion, offsets: Sequence[int], senders: Sequence[Sender]) -> None:
+    async def _set_apart(self, portion: Portion) -> Quarantine | None:
+        """What the quarantine holds with the portion's bad rows. Those for a topic were sent like the others."""
+        known = self.checkpoint.quarantine if self.checkpoint else None
+        if known is None or not portion.bad_rows:
+            return known
+        file, file_bytes = self._job.bad_rows.file, known.file_bytes
+        if file is not None:
+            file_bytes = await in_thread(file.write, portion.bad_rows, file_bytes)
+        return quarantine.plus(known, portion.bad_rows, file_bytes)
+
+    def _advance(
+        self, portion: Portion, offsets: Sequence[int], senders: Sequence[Sender], bad: Quarantine | None
+    ) -> None:
         checkpoint = self.checkpoint
         if checkpoint is None or checkpoint.log is None:
             raise AssertionError("a take-over leaves a checkpoint with a place in the log")
@@ -299,7 +310,8 @@ class Pipeline:
             last_line=portion.end.row,
             byte_offset=portion.end.byte_offset,
             restart=self._job.source.restart_before(portion.end.byte_offset),
-            total_sent=checkpoint.total_sent + portion.rows,
+            total_sent=checkpoint.total_sent + portion.rows - len(portion.bad_rows),
+            quarantine=bad,
             log=replace(checkpoint.log, lanes=tuple(lanes)),
         )
         saved = self._keeper.saved
@@ -332,23 +344,13 @@ class Pipeline:
 
     def _sample(self, retries_of_epoch: int = 0) -> None:
         """Tell the sinks; the last time when all is over, so that they know the end and hear of the shortest run."""
-        checkpoint, progress = self.checkpoint, self.progress
-        if checkpoint is None or not self._has_taken_over:
+        if self.checkpoint is None or not self._has_taken_over:
             return
-        now_s = time.monotonic()
-        sending_s = now_s - progress.sending_since_s
-        size_bytes = self._job.source.identity.size_bytes
-        done_bytes = self._job.source.object_bytes(checkpoint.byte_offset or 0)
-        sample = Sample(
-            rows=checkpoint.last_line,
-            bytes_done=done_bytes,
-            bytes_total=size_bytes,
-            elapsed_s=now_s - progress.began_s,
-            rows_per_s=(checkpoint.last_line - progress.rows_before) / sending_s,
-            eta_s=eta_s(done_bytes - progress.bytes_before, size_bytes - progress.bytes_before, sending_s),
-            ack_latency_s=progress.ack_latency_s,
+        sample = self.progress.sample(
+            self.checkpoint,
+            self._job.source,
             checkpoints=self._keeper.saves,
-            retries=progress.retries + retries_of_epoch,
+            retries=retries_of_epoch,
             rows_total=self._rows_total,
         )
         for sink in self._sinks:

@@ -10,6 +10,7 @@ import numpy as np
 from csv2kafka import kindkernel, recordkernel
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.model import Dialect, Field, Kind, RecordShape
+from csv2kafka.recordbatch import varint, with_length
 from csv2kafka.recordkernel import Plan
 from csv2kafka.simd import Bytes, Offsets
 
@@ -107,20 +108,8 @@ def _headers(shape: RecordShape) -> tuple[Bytes, Offsets]:
     provenance = [] if shape.file_name is None else [("file.name", shape.file_name)]
     fixed = [*provenance, *shape.headers]
     count = len(fixed) + (2 if provenance else 0)
-    parts = [_varint(count) + b"".join(_text(name.encode()) + _text(value.encode()) for name, value in fixed)]
-    parts += [_text(_OFFSET), _text(_ROW)] if provenance else [b"", b""]
+    parts = [
+        varint(count) + b"".join(with_length(name.encode()) + with_length(value.encode()) for name, value in fixed)
+    ]
+    parts += [with_length(_OFFSET), with_length(_ROW)] if provenance else [b"", b""]
     return np.frombuffer(b"".join(parts) + bytes(PADDING), np.uint8), np.cumsum([0, *map(len, parts)], dtype=np.int64)
-
-
-def _text(text: bytes) -> bytes:
-    return _varint(len(text)) + text
-
-
-def _varint(value: int) -> bytes:
-    """A zigzag varint of a number that is not negative."""
-    value <<= 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])

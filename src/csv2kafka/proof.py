@@ -43,7 +43,7 @@ def prove(
     source: Source, encoder: Encoder, targets: Sequence[Target], start: Position, tails: Sequence[LaneTail]
 ) -> Proven:
     """Compare each lane's last batch with the file's rows from `start` on. Raises JobConflict where they differ."""
-    if len(tails) == 1:
+    if len(tails) == 1 and encoder.apart is None:
         return Proven(_prove_one(source, encoder, targets[0], start, tails[0]), (0,))
     wanted = {
         lane: recordbatch.bodies(recordbatch.decompress(tail.last_batch.codec, memoryview(tail.last_records)))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from csv2kafka import human
-from csv2kafka.model import FENCED, Receipt
+from csv2kafka.model import FENCED, QuarantineReceipt, Receipt
 
 
 def as_dict(receipt: Receipt) -> dict[str, Any]:
@@ -36,6 +36,8 @@ def as_text(receipt: Receipt) -> str:
         lines["speed"] = f"{receipt.rows_per_s:,.0f} rows/s, {human.size(bytes_per_s(receipt))}/s"
     if receipt.delivery != FENCED:
         lines["delivery"] = receipt.delivery
+    if receipt.quarantine is not None:
+        lines["bad rows"] = _bad_rows(receipt.quarantine)
     if receipt.foreign_records:
         lines["others"] = f"{human.plural(receipt.foreign_records, 'record')} of other programs between the rows"
     if receipt.takeovers > 1:
@@ -68,6 +70,17 @@ def _offsets(receipt: Receipt) -> str:
     if len(receipt.partitions) == 1:
         return f"{written[0].first_offset:,} to {written[0].next_offset - 1:,}"
     return ", ".join(f"{lane.partition}: {lane.first_offset:,} to {lane.next_offset - 1:,}" for lane in written)
+
+
+def _bad_rows(quarantine: QuarantineReceipt) -> str:
+    if not quarantine.rows:
+        return f"none (they would be in {quarantine.place})"
+    offsets = ""
+    if quarantine.first_offset is not None and quarantine.next_offset is not None:
+        offsets = f", offsets {quarantine.first_offset:,} to {quarantine.next_offset - 1:,}"
+    ranked = sorted(quarantine.reasons.items(), key=lambda item: -item[1])
+    reasons = [f"\n{'':14}{rows:,}: {reason}" for reason, rows in ranked]
+    return f"{quarantine.rows:,} in {quarantine.place}{offsets}{''.join(reasons)}"
 
 
 def _rows(receipt: Receipt) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import cramjam
@@ -106,21 +106,60 @@ def headers(data: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
         at = end
 
 
+def frame(offset_delta: int, value: bytes, headers: Iterable[tuple[str, bytes]]) -> bytes:
+    """A record without a key, at its place in a batch."""
+    pairs = list(headers)
+    framed = b"".join(map(with_length, (part for name, content in pairs for part in (name.encode(), content))))
+    body = b"\0\0" + varint(offset_delta) + varint(-1) + with_length(value) + varint(len(pairs)) + framed
+    return with_length(body)
+
+
 def bodies(records: bytes) -> list[bytes]:
     """Of each framed record its key, value and headers as they are framed, without its place in the batch."""
     found = []
     at = 0
     while at < len(records):
-        length, at = _varint(records, at)
+        length, at = _read_varint(records, at)
         end = at + length
-        _, at = _varint(records, at + 1)  # behind the attributes: the timestamp
-        _, at = _varint(records, at)  # the offset
+        _, at = _read_varint(records, at + 1)  # behind the attributes: the timestamp
+        _, at = _read_varint(records, at)  # the offset
         found.append(records[at:end])
         at = end
     return found
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def unframe(body: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """(value, headers) of one of the bodies of a record without nulls."""
+    key_bytes, at = _read_varint(body, 0)
+    value, at = _read_bytes(body, at + max(0, key_bytes))
+    count, at = _read_varint(body, at)
+    headers = {}
+    for _ in range(count):
+        name, at = _read_bytes(body, at)
+        headers[name.decode()], at = _read_bytes(body, at)
+    return value, headers
+
+
+def with_length(content: bytes) -> bytes:
+    return varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """The zigzag varint of a number of at most 63 bits."""
+    value = value << 1 ^ value >> 63
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    length, at = _read_varint(data, at)
+    return data[at : at + length], at + length
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

@@ -111,6 +111,26 @@ class RunSettings(RecordSettings, StoreSettings):
             raise ValueError(f"{topic!r} cannot be a topic: letters, digits, '.', '_', '-' only, at most 249")
         return topic
 
+    @model_validator(mode="after")
+    def _bad_rows_go_elsewhere(self) -> RunSettings:
+        place = self.bad_rows_place
+        if place is not None and not place.startswith("file:"):
+            if _TOPIC.fullmatch(place) is None or place in (".", ".."):
+                raise ValueError(f"--bad-rows-to: {place!r} is neither a topic nor a path (./FILE)")
+            if place == self.topic:
+                raise ValueError("--bad-rows-to names the topic of the good rows")
+        return self
+
+    @property
+    def bad_rows_place(self) -> str | None:
+        """A topic or a file:// URI; None where a bad row ends the job."""
+        if self.bad_rows == "fail":
+            return None
+        place = self.bad_rows_to or f"{self.topic}.bad"
+        if place.startswith("file:"):
+            return place
+        return Path(place).absolute().as_uri() if "/" in place else place
+
     @field_validator("job_id")
     @classmethod
     def _job_id_is_a_name(cls, job_id: str | None) -> str | None:
@@ -135,33 +155,63 @@ def load_run(
     """
     flags = {name: value for name, value in flags.items() if value is not None}
     file = _read_file(config)
-    command_config = command_config or _path(os.environ.get(_PREFIX + "COMMAND_CONFIG") or file.command_config)
-    _refuse_misspelt_variables()
-    levels = (
-        (
-            _layer({"bootstrap.servers": bootstrap}, "-b"),
-            _layer({"compression.type": flags.get("compression")}, "--compression"),
-            PropertyLayer(properties or {}, lambda name: f"-X {name}"),
-        ),
-        (
-            _layer({"compression.type": os.environ.get(_PREFIX + "COMPRESSION")}, _PREFIX + "COMPRESSION"),
-            _environment_properties(),
-        ),
-        (read_file(command_config),) if command_config else (),
-        (
-            _layer({"bootstrap.servers": file.bootstrap}, "bootstrap-server in the file"),
-            _layer({"compression.type": file.options.get("compression")}, "compression in the file"),
-            PropertyLayer(file.client, lambda name: f"{name} in the file's [client]"),
-        ),
-    )
-    fields = kafka_fields(levels)
+    fields = _client_fields(flags.get("compression"), bootstrap, properties, command_config, file)
     compression = {"compression": fields.pop("compression")} if "compression" in fields else {}
     _refuse_missing(flags, file.options, has_bootstrap="bootstrap" in fields)
+    return _resolve(RunSettings, {**flags, **compression, "kafka": _kafka(fields)}, file.options)
+
+
+def load_kafka(
+    *,
+    bootstrap: str | None = None,
+    properties: Mapping[str, str] | None = None,
+    command_config: Path | None = None,
+    config: Path | None = None,
+) -> KafkaSettings:
+    """Only how to reach the cluster, as `load_run` finds it. Raises UsageError."""
+    fields = _client_fields(None, bootstrap, properties, command_config, _read_file(config))
+    fields.pop("compression", None)
+    if "bootstrap" not in fields:
+        raise UsageError("missing: -b HOST:PORT", hint="or set KAFKA_BOOTSTRAP_SERVERS")
+    return _kafka(fields)
+
+
+def _client_fields(
+    compression: str | None,
+    bootstrap: str | None,
+    properties: Mapping[str, str] | None,
+    command_config: Path | None,
+    file: ConfigFile,
+) -> dict[str, Any]:
+    """Fields of KafkaSettings, and `compression`, from everywhere that a client property may be written."""
+    command_config = command_config or _path(os.environ.get(_PREFIX + "COMMAND_CONFIG") or file.command_config)
+    _refuse_misspelt_variables()
+    return kafka_fields(
+        (
+            (
+                _layer({"bootstrap.servers": bootstrap}, "-b"),
+                _layer({"compression.type": compression}, "--compression"),
+                PropertyLayer(properties or {}, lambda name: f"-X {name}"),
+            ),
+            (
+                _layer({"compression.type": os.environ.get(_PREFIX + "COMPRESSION")}, _PREFIX + "COMPRESSION"),
+                _environment_properties(),
+            ),
+            (read_file(command_config),) if command_config else (),
+            (
+                _layer({"bootstrap.servers": file.bootstrap}, "bootstrap-server in the file"),
+                _layer({"compression.type": file.options.get("compression")}, "compression in the file"),
+                PropertyLayer(file.client, lambda name: f"{name} in the file's [client]"),
+            ),
+        )
+    )
+
+
+def _kafka(fields: Mapping[str, Any]) -> KafkaSettings:
     try:
-        kafka = KafkaSettings(**fields)
+        return KafkaSettings(**fields)
     except ValidationError as error:
         raise UsageError(_reason(error), hint="change one of the client properties") from None
-    return _resolve(RunSettings, {**flags, **compression, "kafka": kafka}, file.options)
 
 
 def checked_run(kafka: Mapping[str, Any], **options: Any) -> RunSettings:

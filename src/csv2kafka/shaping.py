@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import closing
 from dataclasses import replace
 
 from csv2kafka import schema
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import InputSettings, RecordSettings
-from csv2kafka.model import Dialect, Field, Header, Naming, RecordShape, TextFormat
+from csv2kafka.model import Dialect, Field, Header, Kind, Naming, RecordShape, TextFormat
 from csv2kafka.sources import Source
 from csv2kafka.splitter import read_header
 
@@ -50,6 +51,26 @@ def shape_of(settings: RecordSettings, header: Header, text: TextFormat, file_na
         file_name if settings.headers == "provenance" else None,
         settings.header_pairs,
         text,
+    )
+
+
+def shape_from(fingerprint: str) -> RecordShape:
+    """The way back from `RecordShape.as_json`."""
+    said = json.loads(fingerprint)
+    fields = tuple(
+        Field(name, Kind(kind), nullable, dropped) for name, kind, nullable, dropped in said.get("schema", ())
+    )
+    return RecordShape(
+        tuple(said["columns"]),
+        Dialect(said["delimiter"], said["quote"], said.get("escape")),
+        Naming(said.get("skip-lines", 0), not said.get("no-header", False)),
+        said.get("null-value"),
+        fields or None,
+        tuple(said.get("key", ())),
+        said["format"],
+        said.get("file.name"),
+        tuple((name, value) for name, value in said.get("headers", ())),
+        TextFormat(said.get("decompress"), said.get("encoding", TextFormat().encoding)),
     )
 
 

@@ -29,12 +29,27 @@ from csv2kafka.model import (
     LanePosition,
     LogPosition,
     Position,
+    Quarantine,
 )
+from csv2kafka.quarantine import ANY_NUMBER, Tolerance
+from csv2kafka.quarantine_file import QuarantineFile
 from csv2kafka.sources import Source
 
 _LOG = logging.getLogger(__name__)
 
 STILL_S = 5.0  # without a fence: how long nothing of an earlier instance must have come in
+
+
+@dataclass(frozen=True, slots=True)
+class BadRows:
+    """What a job does with them: nothing but end, or set them apart, within bounds."""
+
+    quarantine: Quarantine | None = None  # as it is when a job begins; for a topic its lane is the last one
+    file: QuarantineFile | None = None
+    tolerance: Tolerance = ANY_NUMBER
+
+
+END_AT_BAD_ROWS = BadRows()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class Job:
     keeper: Keeper
     client: Client
     targets: tuple[Target, ...]  # the lanes: one for each that the encoder writes batches for
+    bad_rows: BadRows = END_AT_BAD_ROWS
     delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
     store_is_only_authority: bool = False  # start at row 1 even if Kafka remembers that the job wrote before
@@ -69,6 +85,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     Raises JobConflict where log, checkpoint and file do not fit together, Fenced when another instance is newer.
     """
     checkpoint = await _base(job, found)
+    await _rewind_file(job, found, checkpoint)
     log = _log_of(checkpoint)
     producer = await _new_producer(job, log, is_first=found is None)
     failpoints.reach("epoch_started")
@@ -114,9 +131,8 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     )
     await job.keeper.save(checkpoint)
     failpoints.reach("takeover_saved")
-    rows = sum(own.rows for own in owns)
-    if rows:
-        _LOG.info("%d rows behind the checkpoint were already in the topic", rows)
+    if any(own.rows for own in owns):
+        _LOG.info("%d rows behind the checkpoint were already in the topic", sum(own.rows for own in owns))
     footings = tuple(
         _footing(target, producer, read, lane, since_s)
         for target, read, lane in zip(job.targets, reads, lanes, strict=True)
@@ -175,10 +191,13 @@ def _transactional_id(job: Job) -> str:
 async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
     """The checkpoint to go on from: the one found, or a new one at the logs' ends."""
     if found is not None and found.log is not None:
-        guards.same_topics(found.log, job.targets)
-        for lane, target in zip(found.log.lanes, job.targets, strict=True):
+        log, begun = found.log, job.bad_rows.quarantine
+        if begun is not None and found.quarantine is None and not begun.is_file:
+            log = replace(log, lanes=(*log.lanes, await _new_lane(job, job.targets[-1])))
+        guards.same_topics(log, job.targets)
+        for lane, target in zip(log.lanes, job.targets, strict=True):
             await guards.same_log(job.client, lane, target)
-        return replace(found, status=JobStatus.IN_PROGRESS)
+        return replace(found, status=JobStatus.IN_PROGRESS, log=log, quarantine=found.quarantine or begun)
     position = Position(0, job.header.end_byte)
     total_sent = 0
     if found is not None and found.last_line > 0:
@@ -190,11 +209,7 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         )
         position = await asyncio.to_thread(proof.row_after, job.source, job.encoder.dialect, position, found.last_line)
         total_sent = found.total_sent
-    lanes = []
-    for target in job.targets:
-        _, end = await tail.log_range(job.client, target.partition)
-        at = target.partition
-        lanes.append(LanePosition(at.topic, at.topic_id, at.partition, end, end))
+    lanes = [await _new_lane(job, target) for target in job.targets]
     return Checkpoint(
         job_id=job.job_id,
         last_line=position.row,
@@ -203,7 +218,21 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         source=job.source.identity,
         record_shape=job.encoder.shape.as_json(),
         log=LogPosition(job.targets[0].cluster_id, tuple(lanes)),
+        quarantine=job.bad_rows.quarantine,
     )
+
+
+async def _rewind_file(job: Job, found: Checkpoint | None, checkpoint: Checkpoint) -> None:
+    """Bad rows behind the checkpoint are written anew."""
+    if job.bad_rows.file is not None and checkpoint.quarantine is not None:
+        is_new = found is None or found.quarantine is None
+        await asyncio.to_thread(job.bad_rows.file.rewind, checkpoint.quarantine, is_new=is_new)
+
+
+async def _new_lane(job: Job, target: Target) -> LanePosition:
+    _, end = await tail.log_range(job.client, target.partition)
+    at = target.partition
+    return LanePosition(at.topic, at.topic_id, at.partition, end, end)
 
 
 async def _refuse_lost_checkpoint(job: Job, producer: fence.ProducerEpoch) -> None:

@@ -14,7 +14,7 @@ from csv2kafka.devbroker import Broker
 from tests.support.checkpoints import sqlite_items
 from tests.support.cli_load import ISOLATIONS
 from tests.support.compressed import compressed
-from tests.support.kills import EndOffset, load_through_kills
+from tests.support.kills import load_through_kills
 from tests.support.oracle import read_topic
 from tests.support.processes import Children
 
@@ -58,20 +58,17 @@ def test_the_topic_equals_the_text_after_kills(
     path, checkpoints = tmp_path / f"data.csv.{codec}", tmp_path / "checkpoints.db"
     size = -(-len(text) // members)
     path.write_bytes(compressed(codec, [text[at : at + size] for at in range(0, len(text), size)]))
-    end_offset = EndOffset(broker.bootstrap, topic)
-    try:
-        kills = load_through_kills(
-            lambda: children.start_cli(
-                *("run", path, topic, "-b", broker.bootstrap, "--job-id", "job"),
-                *("--checkpoint", f"sqlite:///{checkpoints}"),
-            ),
-            end_offset,
-            kills=KILLS,
-            rows=ROWS,
-            rng=random.Random(members),
-        )
-    finally:
-        end_offset.close()
+    kills = load_through_kills(
+        lambda: children.start_cli(
+            *("run", path, topic, "-b", broker.bootstrap, "--job-id", "job"),
+            *("--checkpoint", f"sqlite:///{checkpoints}"),
+        ),
+        broker.bootstrap,
+        topic,
+        kills=KILLS,
+        rows=ROWS,
+        rng=random.Random(members),
+    )
     assert len(kills) == KILLS
     assert all(kill.end_after > kill.end_before + 1 for kill in kills)
     for isolation in ISOLATIONS:

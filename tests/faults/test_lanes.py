@@ -16,7 +16,7 @@ from kafka.partitioner.default import murmur2
 from csv2kafka.devbroker import Broker
 from csv2kafka.failpoints import PIPELINE_STEPS, TAKEOVER_STEPS
 from tests.support.cli_load import ISOLATIONS, CliLoad
-from tests.support.kills import EndOffset, load_through_kills
+from tests.support.kills import load_through_kills
 from tests.support.oracle import read_topic
 from tests.support.processes import Children
 
@@ -83,13 +83,15 @@ def test_killed_twice_at_every_step(load: CliLoad, step: str) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_moments(load: CliLoad, seed: int) -> None:
     command = ("run", load.source, load.topic, "-b", load.bootstrap, "--checkpoint", load.checkpoint, *KEY)
-    end_offset = EndOffset(load.bootstrap, load.topic, PARTITIONS)
-    try:
-        kills = load_through_kills(
-            partial(load.children.start_cli, *command), end_offset, kills=4, rows=ROWS, rng=random.Random(seed)
-        )
-    finally:
-        end_offset.close()
+    kills = load_through_kills(
+        partial(load.children.start_cli, *command),
+        load.bootstrap,
+        load.topic,
+        partitions=PARTITIONS,
+        kills=4,
+        rows=ROWS,
+        rng=random.Random(seed),
+    )
     assert kills
     assert all(kill.end_after > kill.end_before for kill in kills)
     assert_exact(load)

@@ -12,7 +12,7 @@ import pytest
 from csv2kafka.devbroker import Broker
 from tests.support.admin import create_topic
 from tests.support.cli_load import ISOLATIONS
-from tests.support.kills import EndOffset, load_through_kills
+from tests.support.kills import load_through_kills
 from tests.support.loads import write_csv
 from tests.support.oracle import read_topic
 from tests.support.processes import Children
@@ -34,17 +34,14 @@ def test_killed_at_random_moments(broker: Broker, children: Children, tmp_path: 
             break
         topic = create_topic(broker.bootstrap, config={"max.message.bytes": "60000"})  # many moments to die at
         command = ("run", path, topic, "-b", broker.bootstrap, "--compression", CODECS[seed % len(CODECS)])
-        end_offset = EndOffset(broker.bootstrap, topic)
-        try:
-            kills = load_through_kills(
-                partial(children.start_cli, *command),
-                end_offset,
-                kills=KILLS_OF_A_LOAD,
-                rows=ROWS,
-                rng=random.Random(seed),
-            )
-        finally:
-            end_offset.close()
+        kills = load_through_kills(
+            partial(children.start_cli, *command),
+            broker.bootstrap,
+            topic,
+            kills=KILLS_OF_A_LOAD,
+            rows=ROWS,
+            rng=random.Random(seed),
+        )
         assert all(kill.end_after > kill.end_before for kill in kills)
         for isolation in ISOLATIONS:
             assert read_topic(broker.bootstrap, topic, isolation=isolation) == values

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from csv2kafka.devbroker import Broker
-from tests.support.kills import EndOffset, load_through_kills
+from tests.support.kills import load_through_kills
 from tests.support.oracle import iter_topic
 from tests.support.processes import Children
 
@@ -68,20 +68,17 @@ def test_the_topic_equals_the_file_after_kills(
 ) -> None:
     path, expected = big_file
     checkpoint = f"sqlite:///{tmp_path / 'checkpoints.db'}"
-    end_offset = EndOffset(broker.bootstrap, topic)
-    try:
-        kills = load_through_kills(
-            lambda: children.start_cli(
-                *("run", path, topic, "-b", broker.bootstrap),
-                *("--checkpoint", checkpoint, "--compression", compression),
-            ),
-            end_offset,
-            kills=KILLS,
-            rows=ROWS,
-            rng=random.Random(seed),
-        )
-    finally:
-        end_offset.close()
+    kills = load_through_kills(
+        lambda: children.start_cli(
+            *("run", path, topic, "-b", broker.bootstrap),
+            *("--checkpoint", checkpoint, "--compression", compression),
+        ),
+        broker.bootstrap,
+        topic,
+        kills=KILLS,
+        rows=ROWS,
+        rng=random.Random(seed),
+    )
     assert len(kills) == KILLS
     assert all(kill.end_after > kill.end_before + 1 for kill in kills)
     for isolation in ("read_uncommitted", "read_committed"):

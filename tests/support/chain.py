@@ -6,70 +6,28 @@ No test framework here, so that a bare child process can use it.
 
 from __future__ import annotations
 
-import ast
 import itertools
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 
 from csv2kafka import recordbatch
 from csv2kafka.csvkernel import PADDING
-from csv2kafka.encoder import Encoder
 from csv2kafka.errors import BadHeader, BadRow
-from csv2kafka.model import Block, Dialect, Field, Header, Kind, Naming, Portion, Position, RecordShape, ValueFormat
+from csv2kafka.model import (
+    Block,
+    Header,
+    Portion,
+    Position,
+)
 from csv2kafka.splitter import read_header, skip_rows, split
 from tests.support import csv_oracle
+from tests.support.apart import check_apart
 from tests.support.csv_oracle import Expected, Stop
-from tests.support.record_oracle import PLAIN, Recipe, Record
+from tests.support.record_oracle import Record
+from tests.support.setup import TOO_LARGE, Different, Setup, by_lane, check, chunks, fault_of, padded
 
-TOO_LARGE = "too large"
 _LINE_ENDS = b"\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """Everything about a case that must not change its records. Chunk and block sizes are used in turn, over again."""
-
-    dialect: Dialect = field(default_factory=Dialect)
-    chunk_bytes: tuple[int, ...] = (1 << 20,)
-    block_bytes: tuple[int, ...] = (1 << 20,)
-    codec: str = "none"
-    max_batch_bytes: int = 1 << 30
-    recipe: Recipe = PLAIN
-    lanes: int = 1
-
-    @property
-    def naming(self) -> Naming:
-        return Naming(self.recipe.skip_lines, self.recipe.has_header, self.recipe.columns)
-
-    def expected(self, data: bytes) -> Expected:
-        dialect = self.dialect
-        return csv_oracle.expect(data, dialect.delimiter, dialect.quote, dialect.escape, self.recipe)
-
-    def shape(self, columns: tuple[str, ...]) -> RecordShape:
-        """The recipe in the package's own words."""
-        recipe = self.recipe
-        fields = tuple(
-            Field(recipe.name_of(name, rule), Kind(rule.kind), rule.nullable, rule.dropped)
-            for name, rule in zip(columns, recipe.rules_for(len(columns)), strict=True)
-        )
-        return RecordShape(
-            columns,
-            self.dialect,
-            self.naming,
-            recipe.null_value,
-            fields if recipe.rules else None,
-            tuple(columns[number] for number in recipe.key_columns(len(columns))),
-            cast(ValueFormat, recipe.value_format),
-            recipe.file_name,
-            recipe.headers,
-        )
-
-    def encoder(self, columns: tuple[str, ...]) -> Encoder:
-        return Encoder(self.shape(columns), recordbatch.CODECS[self.codec], self.max_batch_bytes, self.lanes)
 
 
 @dataclass(slots=True)
@@ -90,24 +48,6 @@ class Got:
         return sum(portion.rows for portion in self.portions)
 
 
-class Different(Exception):
-    """The chain and the oracle disagree; the message says where and shows both."""
-
-
-def chunks(data: bytes, sizes: tuple[int, ...]) -> Iterator[bytes]:
-    at = 0
-    for size in itertools.cycle(sizes):
-        if at >= len(data):
-            return
-        yield data[at : at + size]
-        at += size
-
-
-def padded(data: bytes) -> bytes:
-    """The bytes with exactly as much behind them as the kernel may read; junk, for it must not matter."""
-    return data + (b'a"\n,\xff\r\0' * PADDING)[:PADDING]
-
-
 def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) -> Got:
     """Encode the file `data` from `start` on. Raises Different for records or batches that are wrong in themselves."""
     encoder = setup.encoder(columns)
@@ -118,19 +58,17 @@ def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) ->
         for block in split(
             chunks(data[start.byte_offset :], setup.chunk_bytes), start, setup.dialect, lambda: next(sizes)
         ):
-            _check(
-                block.data[: block.size_bytes] == data[block.start.byte_offset : block.end.byte_offset], "cut", block
-            )
-            _check(block.start.row == row, "block's first row", block.start.row, row)
+            check(block.data[: block.size_bytes] == data[block.start.byte_offset : block.end.byte_offset], "cut", block)
+            check(block.start.row == row, "block's first row", block.start.row, row)
             encoded = encoder.encode(block)
             for portion in encoded.portions:
-                _check(portion.start.row == row, "portion's first row", portion.start.row, row)
+                check(portion.start.row == row, "portion's first row", portion.start.row, row)
                 row = portion.end.row
                 got.portions.append(portion)
                 got.lanes.append(_lanes_of(portion, setup))
             if encoded.bad is not None:
                 raise encoded.bad
-            _check(row == block.end.row, "rows of a block", row, block.end.row)
+            check(row == block.end.row, "rows of a block", row, block.end.row)
     except BadRow as bad:
         got.stop = _stop(bad, columns)
     return got
@@ -141,30 +79,18 @@ def _lanes_of(portion: Portion, setup: Setup) -> dict[int, list[Record]]:
     for batch in portion.batches:
         records = recordbatch.decompress(batch.codec, memoryview(batch.records))
         parsed = csv_oracle.parse(records)
-        _check(len(parsed) == batch.rows > 0, "batch's rows", len(parsed), batch.rows)
-        _check(len(records) == batch.uncompressed_bytes, "uncompressed size", batch.uncompressed_bytes)
+        check(len(parsed) == batch.rows > 0, "batch's rows", len(parsed), batch.rows)
+        check(len(records) == batch.uncompressed_bytes, "uncompressed size", batch.uncompressed_bytes)
         size_bytes = recordbatch.HEADER_BYTES + len(batch.records)
-        _check(size_bytes <= setup.max_batch_bytes, "batch too large", size_bytes)
-        _check(0 <= batch.lane < setup.lanes and batch.lane not in lanes, "lane", batch.lane)
+        check(size_bytes <= setup.max_batch_bytes, "batch too large", size_bytes)
+        check(0 <= batch.lane < setup.lanes and batch.lane not in lanes, "lane", batch.lane)
         lanes[batch.lane] = parsed
-    _check(sum(map(len, lanes.values())) == portion.rows, "portion's rows", lanes, portion.rows)
+    check(sum(map(len, lanes.values())) == portion.rows, "portion's rows", lanes, portion.rows)
     return lanes
 
 
 def _stop(bad: BadRow, columns: tuple[str, ...]) -> Stop:
-    why, fields = bad.reason, 0
-    if bad.reason == "is not valid UTF-8":
-        why = csv_oracle.NOT_UTF8
-    elif bad.reason == "has a quote that is never closed":
-        why = csv_oracle.UNCLOSED
-    elif bad.reason.startswith("makes a record batch of"):
-        why = TOO_LARGE
-    elif found := re.fullmatch(r"has (\d+) fields? where the header has \d+", bad.reason):
-        why, fields = csv_oracle.RAGGED, int(found[1])
-    elif found := re.fullmatch(r"has no (\w+) in column (.*?)(, which is not nullable)?", bad.reason, re.DOTALL):
-        why = csv_oracle.BAD_NULL if found[3] else csv_oracle.BAD_VALUE
-        fields = columns.index(ast.literal_eval(found[2]))
-    return Stop(bad.start.row + 1, bad.start.byte_offset, bad.end_byte, why, fields)
+    return Stop(bad.start.row + 1, bad.start.byte_offset, bad.end_byte, *fault_of(bad.reason, columns))
 
 
 def difference(data: bytes, setup: Setup) -> str | None:
@@ -186,6 +112,7 @@ def compare(data: bytes, setup: Setup) -> int:
         _check_restart(data, got, expected, header, setup)
         _check_skipping(data, header, expected, setup)
         _check_left_out(data, got, expected, header, setup)
+        check_apart(data, expected, header, setup)
     return got.rows
 
 
@@ -193,11 +120,11 @@ def compare_rows(data: bytes, setup: Setup) -> tuple[Expected, Header | None, Go
     """The quick part of `compare`: header, records and the bad row, not positions. Raises Different."""
     expected = setup.expected(data)
     header = _header(data, setup)
-    _check((header and header.columns) == expected.columns, "columns", header, expected.columns)
+    check((header and header.columns) == expected.columns, "columns", header, expected.columns)
     if header is None:
         return expected, None, Got()
     behind = data[header.end_byte : expected.header_end_byte]
-    _check(behind in (b"", b"\n"), "header's end", header.end_byte, expected.header_end_byte)
+    check(behind in (b"", b"\n"), "header's end", header.end_byte, expected.header_end_byte)
     got = run(data, Position(0, header.end_byte), header.columns, setup)
     _check_rows(got, 0, expected, setup)
     return expected, header, got
@@ -215,28 +142,21 @@ def _check_rows(got: Got, first_row: int, expected: Expected, setup: Setup) -> N
     wanted = list(expected.records[first_row:])
     stop = expected.stop
     if got.stop is not None and got.stop.why == TOO_LARGE:
-        _check(got.rows < len(wanted), "a row too large that does not exist", got.stop)
+        check(got.rows < len(wanted), "a row too large that does not exist", got.stop)
         alone = csv_oracle.frame_record(wanted[got.rows], 0)
         packed = recordbatch.compress(recordbatch.CODECS[setup.codec], memoryview(alone))
-        _check(len(packed) + recordbatch.HEADER_BYTES > setup.max_batch_bytes, "too large, but fits", got.stop)
+        check(len(packed) + recordbatch.HEADER_BYTES > setup.max_batch_bytes, "too large, but fits", got.stop)
         row = first_row + got.rows
         stop = Stop(row + 1, *expected.extents[row], TOO_LARGE)
         del wanted[got.rows :]
     at = 0
     for portion, lanes in zip(got.portions, got.lanes, strict=True):
-        want = _by_lane(wanted[at : at + portion.rows], setup)
+        want = by_lane(wanted[at : at + portion.rows], setup)
         for lane in want.keys() | lanes.keys():
-            _check(lanes.get(lane) == want.get(lane), f"records of lane {lane}", lanes.get(lane), want.get(lane))
+            check(lanes.get(lane) == want.get(lane), f"records of lane {lane}", lanes.get(lane), want.get(lane))
         at += portion.rows
-    _check(got.rows == len(wanted), "number of rows", got.rows, len(wanted))
-    _check(got.stop == stop, "bad row", got.stop, stop)
-
-
-def _by_lane(records: Sequence[Record], setup: Setup) -> dict[int, list[Record]]:
-    lanes: dict[int, list[Record]] = {}
-    for record in records:
-        lanes.setdefault(record.lane(setup.lanes), []).append(record)
-    return lanes
+    check(got.rows == len(wanted), "number of rows", got.rows, len(wanted))
+    check(got.stop == stop, "bad row", got.stop, stop)
 
 
 def _check_portions(data: bytes, portions: list[Portion], expected: Expected, header: Header, setup: Setup) -> None:
@@ -244,8 +164,8 @@ def _check_portions(data: bytes, portions: list[Portion], expected: Expected, he
     end = Position(0, header.end_byte)
     again = setup.encoder(header.columns)
     for portion in portions:
-        _check(portion.start.row == end.row, "rows chain", portion.start, end)
-        _check(
+        check(portion.start.row == end.row, "rows chain", portion.start, end)
+        check(
             not data[end.byte_offset : portion.start.byte_offset].strip(_LINE_ENDS), "bytes chain", portion.start, end
         )
         _check_on_row_end(data, portion.start, expected)
@@ -253,7 +173,7 @@ def _check_portions(data: bytes, portions: list[Portion], expected: Expected, he
         part = padded(data[portion.start.byte_offset : portion.end.byte_offset])
         records = {lane: framed for lane, framed in enumerate(again.frame(_block(part, portion))) if framed}
         sent = {batch.lane: recordbatch.decompress(batch.codec, memoryview(batch.records)) for batch in portion.batches}
-        _check(records == sent, "framed again", portion.start)
+        check(records == sent, "framed again", portion.start)
         end = portion.end
 
 
@@ -274,29 +194,29 @@ def _check_left_out(data: bytes, got: Got, expected: Expected, header: Header, s
     framed = encoder.frame(_block(part, portion), skip.copy(), np.ones(setup.lanes, np.int64))
     for lane in range(setup.lanes):
         want = lanes.get(lane, [])[skip[lane] : skip[lane] + 1]
-        _check(csv_oracle.parse(framed[lane]) == want, f"the first record of lane {lane} that is not left out", want)
+        check(csv_oracle.parse(framed[lane]) == want, f"the first record of lane {lane} that is not left out", want)
     left = skip.copy()
     encoded = encoder.encode(_block(part, portion), left)
-    _check(not left.any() and encoded.bad is None, "left out", left, encoded.bad)
+    check(not left.any() and encoded.bad is None, "left out", left, encoded.bad)
     rest: dict[int, list[Record]] = {}
     for piece in encoded.portions:
         for batch in piece.batches:
             records = csv_oracle.parse(recordbatch.decompress(batch.codec, memoryview(batch.records)))
             rest.setdefault(batch.lane, []).extend(records)
     want_rest = {lane: records[skip[lane] :] for lane, records in lanes.items() if len(records) > skip[lane]}
-    _check(rest == want_rest, "records that are not left out", rest, want_rest)
+    check(rest == want_rest, "records that are not left out", rest, want_rest)
 
 
 def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
     """Nothing but line ends lies between the place and the rows before and behind it."""
     last_end = expected.extents[place.row - 1][1] if place.row else expected.header_end_byte
     if place.row or place.byte_offset > last_end:
-        _check(last_end <= place.byte_offset, "inside a row", place, last_end)
-        _check(not data[last_end : place.byte_offset].strip(_LINE_ENDS), "behind the row's end", place, last_end)
+        check(last_end <= place.byte_offset, "inside a row", place, last_end)
+        check(not data[last_end : place.byte_offset].strip(_LINE_ENDS), "behind the row's end", place, last_end)
     if place.row < len(expected.extents):
         next_start = expected.extents[place.row][0]
-        _check(place.byte_offset <= next_start, "inside the next row", place, next_start)
-        _check(not data[place.byte_offset : next_start].strip(_LINE_ENDS), "before the next row", place, next_start)
+        check(place.byte_offset <= next_start, "inside the next row", place, next_start)
+        check(not data[place.byte_offset : next_start].strip(_LINE_ENDS), "before the next row", place, next_start)
 
 
 def _check_restart(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
@@ -316,12 +236,7 @@ def _check_skipping(data: bytes, header: Header, expected: Expected, setup: Setu
         try:
             place = skip_rows(chunks(data[header.end_byte :], setup.chunk_bytes), start, rows, setup.dialect)
         except BadRow as bad:
-            _check(expected.unclosed and bad.start.row == total, "skipping found a bad row", rows, bad)
+            check(expected.unclosed and bad.start.row == total, "skipping found a bad row", rows, bad)
             continue
-        _check(place.row == min(rows, total), "rows skipped", place.row, min(rows, total))
+        check(place.row == min(rows, total), "rows skipped", place.row, min(rows, total))
         _check_on_row_end(data, place, expected)
-
-
-def _check(same: object, what: str, *shown: object) -> None:
-    if not same:
-        raise Different(f"{what}: " + " | expected ".join(repr(side)[:2000] for side in shown))

@@ -52,7 +52,8 @@ class Expected:
     """`columns` is None for a header that must be refused.
 
     `extents` are the first byte and the end (line end apart) of every whole row of the file, those behind `stop` too;
-    `unclosed` says that a last one, not among them, never ends.
+    `unclosed` says that a last one, not among them, never ends. `outcomes` are what each of them comes to, and the
+    last one as well.
     """
 
     columns: tuple[str, ...] | None
@@ -61,6 +62,7 @@ class Expected:
     extents: tuple[tuple[int, int], ...] = ()
     stop: Stop | None = None
     unclosed: bool = False
+    outcomes: tuple[Record | Stop, ...] = ()
 
     @property
     def values(self) -> tuple[bytes, ...]:
@@ -149,9 +151,8 @@ def _read(
     data: bytes, lines: _Lines, rows: Iterator[list[str]], columns: tuple[str, ...], marks: _Marks, recipe: Recipe
 ) -> Expected:
     header_end_byte = before = lines.taken_bytes
-    records: list[Record] = []
+    outcomes: list[Record | Stop] = []
     extents: list[tuple[int, int]] = []
-    stop: Stop | None = None
     closed = True
     for fields in rows:
         start, before = before, lines.taken_bytes
@@ -163,13 +164,13 @@ def _read(
         end = start + len(text)
         if closed:
             extents.append((start, end))
-        if stop is None:
-            why, count = _fault(fields, columns, recipe, closed=closed)
-            if why:
-                stop = Stop(len(records) + 1, start, end, why, count)
-            else:
-                records.append(record_of(fields, columns, recipe, text, len(records) + 1, start))
-    return Expected(columns, header_end_byte, tuple(records), tuple(extents), stop, not closed)
+        number = len(outcomes) + 1
+        why, count = _fault(fields, columns, recipe, closed=closed)
+        stop = Stop(number, start, end, why, count)
+        outcomes.append(stop if why else record_of(fields, columns, recipe, text, number, start))
+    records = tuple(itertools.takewhile(lambda outcome: isinstance(outcome, Record), outcomes))
+    first_bad = next((outcome for outcome in outcomes if isinstance(outcome, Stop)), None)
+    return Expected(columns, header_end_byte, records, tuple(extents), first_bad, not closed, tuple(outcomes))
 
 
 def _good_header(columns: tuple[str, ...]) -> bool:

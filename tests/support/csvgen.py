@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from csv2kafka.model import Dialect
 from tests.support import recipes
-from tests.support.chain import Setup
 from tests.support.record_oracle import Recipe
+from tests.support.setup import Setup
 
 _LINE_ENDS = ("\n", "\r\n", "\r")
 _DELIMITERS = ",;\t|:^ \x00\x1f\\a"

@@ -23,7 +23,7 @@ from csv2kafka.plan import prefixes_of as planned_prefixes_of
 from csv2kafka.recordkernel import FIRST_BYTE
 from csv2kafka.simd import WIDTH, Bytes, Offsets, copy32, copy_until_special, matches
 from tests.support import chain, csv_oracle, csvgen
-from tests.support.chain import Setup
+from tests.support.setup import Setup, padded
 
 SEED = 20
 GUARD_BYTES = 512
@@ -75,16 +75,16 @@ def encode_into(
     """encode_rows over a source with exactly PADDING bytes behind it, into one lane; with a plan where it takes one."""
     shape = setup.shape(columns)
     delimiter, quote = ord(shape.dialect.delimiter), ord(shape.dialect.quote)
-    src = exactly(chain.padded(body))
+    src = exactly(padded(body))
     if is_plain(shape):
         prefixes, prefix_at = prefixes_of(columns)
-        return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, _ALL_ROWS, None)
+        return kernel.encode_rows(src, 0, len(body), delimiter, quote, prefixes, prefix_at, dst, 0, 0, _ALL_ROWS, None)
     prefixes, prefix_at = planned_prefixes_of(shape, planned=True)
     key = Arena(dst.size)
     plan = make_plan(shape, 1, dst.size)._replace(key=key.inner)
     plan.notes[FIRST_BYTE] = first_byte
     exact = exactly(prefixes.tobytes())
-    out = kernel.encode_rows(src, 0, len(body), delimiter, quote, exact, prefix_at, dst, _ALL_ROWS, plan)
+    out = kernel.encode_rows(src, 0, len(body), delimiter, quote, exact, prefix_at, dst, 0, 0, _ALL_ROWS, plan)
     assert key.is_intact
     return out
 
@@ -133,13 +133,13 @@ def check_scan(data: bytes, setup: Setup) -> None:
     delimiter, quote = ord(dialect.delimiter), ord(dialect.quote)
     ends = [end - expected.header_end_byte for _, end in expected.extents]
     for cut in range(len(body) + 1):
-        head = exactly(chain.padded(body[:cut]))
+        head = exactly(padded(body[:cut]))
         rows, row_start, at, in_quotes = kernel.scan_rows(
             head, 0, cut, 0, False, False, delimiter, quote, dialect.escape_byte, _ALL_ROWS
         )
         assert rows == sum(end < cut for end in ends), f"{rows} rows before byte {cut}"
         assert not body[ends[rows - 1] if rows else 0 : row_start].strip(b"\r\n")
-        whole_body = exactly(chain.padded(body))
+        whole_body = exactly(padded(body))
         more, _, at, in_quotes = kernel.scan_rows(
             whole_body, at, len(body), row_start, in_quotes, True, delimiter, quote, dialect.escape_byte, _ALL_ROWS
         )
@@ -156,7 +156,7 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
     Harmless without bounds checking, for the arena's guard takes the blow.
     """
     row = b"x" * 31 + b"\n"
-    src = exactly(chain.padded(row))
+    src = exactly(padded(row))
     prefixes, prefix_at = prefixes_of(("a",))
     prefix_bytes = int(prefix_at[-1])
     lie = 1 << 30
@@ -167,10 +167,10 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
     commas, lane = Arena(40, b"," * 40), Arena(WIDTH)
     placed, lane_end = np.array([WIDTH], np.int64), np.array([1], np.int64)
     roomy = Arena(4096).inner
-    control = exactly(chain.padded(b"\x01"))
+    control = exactly(padded(b"\x01"))
 
     def encode(source: Bytes, heads: Bytes) -> Call:
-        return lambda: kernel.encode_rows(source, 0, 31, COMMA, QUOTE, heads, prefix_at, roomy, _ALL_ROWS, None)
+        return lambda: kernel.encode_rows(source, 0, 31, COMMA, QUOTE, heads, prefix_at, roomy, 0, 0, _ALL_ROWS, None)
 
     def write_value(dst: Bytes) -> Call:
         return lambda: kernel._write_value(src, 0, len(row), COMMA, QUOTE, prefixes, prefix_at, dst, 0, lie, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
@@ -33,7 +34,14 @@ class EndOffset:
 
 
 def load_through_kills(
-    start: Callable[[], subprocess.Popen[str]], end_offset: EndOffset, *, kills: int, rows: int, rng: random.Random
+    start: Callable[[], subprocess.Popen[str]],
+    bootstrap: str,
+    topic: str,
+    *,
+    partitions: int = 1,
+    kills: int,
+    rows: int,
+    rng: random.Random,
 ) -> list[Kill]:
     """Start the loader, kill it once it sent a random share of the rows; `kills` times, then let it finish.
 
@@ -41,23 +49,23 @@ def load_through_kills(
     Returns the kills that count. Raises AssertionError when a loader ends with an exit code other than 0.
     """
     counted: list[Kill] = []
-    while True:
-        before = end_offset()
-        loader = start()
-        if len(counted) == kills:
-            _finish(loader)
-            return counted
-        goal = before + 2 + rng.randrange(rows // (kills + 2))  # a take-over's marker alone does not count
-        end = before
-        while end < goal and not _has_ended(loader):
-            end = end_offset()
-        if loader.poll() is not None:
-            _finish(loader)
-            return counted
-        loader.kill()
-        loader.communicate()
-        end = end_offset()
-        counted.append(Kill(before, end))
+    with closing(EndOffset(bootstrap, topic, partitions)) as end_offset:
+        while True:
+            before = end_offset()
+            loader = start()
+            if len(counted) == kills:
+                break
+            goal = before + 2 + rng.randrange(rows // (kills + 2))  # a take-over's marker alone does not count
+            end = before
+            while end < goal and not _has_ended(loader):
+                end = end_offset()
+            if loader.poll() is not None:
+                break
+            loader.kill()
+            loader.communicate()
+            counted.append(Kill(before, end_offset()))
+    _finish(loader)
+    return counted
 
 
 def _has_ended(loader: subprocess.Popen[str]) -> bool:

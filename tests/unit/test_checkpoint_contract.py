@@ -20,7 +20,16 @@ from moto import mock_aws
 from csv2kafka.checkpoints import CheckpointStore
 from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.errors import Fenced, JobConflict, JobHeld
-from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, Position, Restart, SourceIdentity
+from csv2kafka.model import (
+    Checkpoint,
+    JobStatus,
+    LanePosition,
+    LogPosition,
+    OwnMark,
+    Position,
+    Restart,
+    SourceIdentity,
+)
 from tests.support.checkpoints import DynamoTable, sqlite_items, write_sqlite_item
 
 JOB = "nightly/orders.csv → orders"

@@ -12,7 +12,7 @@ import pytest
 
 from csv2kafka.checkpoints.item import Item, from_item, to_item
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, LanePosition, LogPosition, OwnMark, Restart, SourceIdentity
+from csv2kafka.model import Checkpoint, LanePosition, LogPosition, OwnMark, Quarantine, Restart, SourceIdentity
 
 SAVED = Checkpoint(
     job_id="job",
@@ -23,6 +23,9 @@ SAVED = Checkpoint(
     record_shape="json;delimiter=,",
     log=LogPosition("cluster", (LanePosition("topic", "id", 0, 510, 9, OwnMark(4001, 7, 499)),), (17, 4001)),
     restart=Restart(32_768, 11_000),
+    quarantine=Quarantine(
+        "file:///bad", 3, (("has 2 fields where the header has 3", 2), ("is not valid UTF-8", 1)), 400
+    ),
     timestamp="2026-01-16T00:00:00+00:00",
 )
 
@@ -50,6 +53,10 @@ def test_what_was_saved_comes_back() -> None:
         {"last_own_sequence": 498},
         {"source_version_id": None},
         {"restart_object_byte": 11_001},
+        {"bad_rows": 2},
+        {"bad_rows_to": "t.bad"},
+        {"bad_rows_file_bytes": 399},
+        {"bad_rows_reasons": None},
         {"job_id": "another"},
         {"checksum": "0123456789abcdef"},
     ],
@@ -75,11 +82,17 @@ def test_half_a_place_to_begin_is_refused() -> None:
         from_item({name: value for name, value in stored().items() if name != "restart_object_byte"})
 
 
+@pytest.mark.parametrize("reasons", ["no JSON", "1", "[1]", '[["a"]]', '[["a", "b"]]'])
+def test_reasons_that_are_none_are_refused(reasons: str) -> None:
+    with pytest.raises(JobConflict, match="not a list of reasons"):
+        from_item(stored() | {"bad_rows_reasons": reasons})
+
+
 def test_without_a_place_to_begin_nothing_is_written_of_it() -> None:
     """So that the items of plain files are those of earlier versions, checksum included."""
-    plain = replace(SAVED, restart=None)
+    plain = replace(SAVED, restart=None, quarantine=None)
     item = to_item(plain, plain.timestamp)
-    assert not [name for name in item if name.startswith("restart")]
+    assert not [name for name in item if name.startswith(("restart", "bad_rows"))]
     assert item["checksum"] == "3471184e72d4a8fb"
     assert from_item(item) == plain
 

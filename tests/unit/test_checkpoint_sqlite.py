@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -63,6 +64,23 @@ def test_a_killed_holders_lease_is_free_at_once(path: Path, children: Children) 
     checkpoint = SqliteStore(path).acquire("job")
     assert checkpoint is not None
     assert checkpoint.last_line == 5
+
+
+def test_a_holder_about_to_write_its_name_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its lock and its row there is a moment, in which a second start must not be told of nobody."""
+    holder = saved(path, 5)
+    row = sqlite_items(path)["job"]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE checkpoints SET lease_owner = NULL, lease_pid = NULL")
+
+    def write_name(_: float) -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE checkpoints SET lease_owner = ?, lease_pid = ?", (row["lease_owner"], row["lease_pid"]))
+
+    monkeypatch.setattr(time, "sleep", write_name)
+    with pytest.raises(JobHeld, match=f"held by process {os.getpid()} on "):
+        SqliteStore(path).acquire("job")
+    holder.release()
 
 
 def test_many_may_begin_at_once(path: Path) -> None:

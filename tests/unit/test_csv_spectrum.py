@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.chain import Setup, compare, compare_rows
+from tests.support.chain import compare, compare_rows
+from tests.support.setup import Setup
 
 FOLDER = Path(__file__).parents[1] / "data" / "csv-spectrum"
 FILES = sorted(path.stem for path in (FOLDER / "csvs").iterdir())

@@ -13,7 +13,7 @@ from csv2kafka.encoder import Encoded, Encoder
 from csv2kafka.model import Batch, Block, Dialect, Portion, Position, RecordShape
 from csv2kafka.recordbatch import CODECS, HEADER_BYTES, decompress
 from tests.support import csv_oracle
-from tests.support.chain import padded
+from tests.support.setup import padded
 
 NONE, LZ4, ZSTD = CODECS["none"], CODECS["lz4"], CODECS["zstd"]
 START = Position(100, 5000)
@@ -197,7 +197,7 @@ class TestBadRows:
         assert (encoded.bad.start, encoded.bad.end_byte) == (Position(103, start), start + len(row))
         assert encoded.bad.reason == reason
         assert f"row 104 (bytes {start} to {start + len(row)}) {reason}; the 103 rows" in encoded.bad.message
-        assert "Mend this row" in encoded.bad.hint
+        assert "--bad-rows quarantine" in encoded.bad.hint
 
     def test_a_bad_first_row_makes_no_batch(self) -> None:
         encoded = encoder_of(["x"], NONE, 1 << 20).encode(block(b"1,2\n", 1))

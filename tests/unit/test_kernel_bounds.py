@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import csvgen, kernel_checks
-from tests.support.chain import Setup
 from tests.support.kernel_checks import Arena, Call
+from tests.support.setup import Setup
 
 ROOT = Path(__file__).parents[2]
 FUZZED = ("same records", "every size", "every cut")

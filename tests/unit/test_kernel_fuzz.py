@@ -17,8 +17,9 @@ from csv2kafka.model import Dialect, Position
 from csv2kafka.recordbatch import CODECS, HEADER_BYTES
 from csv2kafka.splitter import split
 from tests.support import csv_oracle, kernel_checks
-from tests.support.chain import TOO_LARGE, Setup, chunks, compare, compare_rows
+from tests.support.chain import compare, compare_rows
 from tests.support.csvgen import BAD_UTF8, SIZES, case
+from tests.support.setup import TOO_LARGE, Setup, chunks
 
 fuzz = settings(
     max_examples=25,

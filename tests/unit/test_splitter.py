@@ -8,7 +8,7 @@ from csv2kafka.csvkernel import PADDING
 from csv2kafka.errors import BadHeader, BadRow
 from csv2kafka.model import Block, Dialect, Header, Naming, Position
 from csv2kafka.splitter import read_header, skip_rows, split, take_rows
-from tests.support.chain import chunks
+from tests.support.setup import chunks
 
 START = Position(10, 300)
 

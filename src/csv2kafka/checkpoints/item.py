@@ -14,7 +14,16 @@ from decimal import Decimal
 from typing import Any
 
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, JobStatus, LanePosition, LogPosition, OwnMark, Restart, SourceIdentity
+from csv2kafka.model import (
+    Checkpoint,
+    JobStatus,
+    LanePosition,
+    LogPosition,
+    OwnMark,
+    Quarantine,
+    Restart,
+    SourceIdentity,
+)
 
 Item = dict[str, Any]  # written: str and int; read back: whatever somebody left in the store
 
@@ -30,6 +39,12 @@ _LAST_OWN_FIELDS: dict[str, type] = {
     "last_own_sequence": int,
 }
 _RESTART_FIELDS: dict[str, type] = {"restart_text_byte": int, "restart_object_byte": int}
+_QUARANTINE_FIELDS: dict[str, type] = {
+    "bad_rows": int,
+    "bad_rows_to": str,
+    "bad_rows_reasons": str,  # a JSON list of pairs
+    "bad_rows_file_bytes": int,
+}
 _LOG_FIELDS: dict[str, type] = {
     "cluster_id": str,
     "topic": str,
@@ -53,6 +68,7 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     **_RESTART_FIELDS,
     **_SOURCE_FIELDS,
     **_LOG_FIELDS,
+    **_QUARANTINE_FIELDS,
     "checksum": str,
 }
 
@@ -90,6 +106,8 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
             "restart_text_byte": checkpoint.restart.text_byte,
             "restart_object_byte": checkpoint.restart.object_byte,
         }
+    if checkpoint.quarantine is not None:
+        item |= _quarantine_to_item(checkpoint.quarantine)
     if log is not None:
         item |= {
             "cluster_id": log.cluster_id,
@@ -118,6 +136,7 @@ def from_item(item: Item) -> Checkpoint | None:
         record_shape=text(item, "record_shape"),
         log=_log(item),
         restart=_restart(item),
+        quarantine=_quarantine(item),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
     )
     checksum = text(item, "checksum")
@@ -207,6 +226,30 @@ def _restart(item: Item) -> Restart | None:
     if not _any_of(item, _RESTART_FIELDS):
         return None
     return Restart(required_number(item, "restart_text_byte"), required_number(item, "restart_object_byte"))
+
+
+def _quarantine_to_item(quarantine: Quarantine) -> Item:
+    return {
+        "bad_rows": quarantine.rows,
+        "bad_rows_to": quarantine.place,
+        "bad_rows_reasons": json.dumps(quarantine.reasons, ensure_ascii=False) if quarantine.reasons else None,
+        "bad_rows_file_bytes": quarantine.file_bytes or None,
+    }
+
+
+def _quarantine(item: Item) -> Quarantine | None:
+    if not _any_of(item, _QUARANTINE_FIELDS):
+        return None
+    try:
+        reasons = tuple((str(reason), int(rows)) for reason, rows in json.loads(text(item, "bad_rows_reasons") or "[]"))
+    except (ValueError, TypeError):
+        raise conflict(item, "bad_rows_reasons", "not a list of reasons") from None
+    return Quarantine(
+        place=required_text(item, "bad_rows_to"),
+        rows=required_number(item, "bad_rows"),
+        reasons=reasons,
+        file_bytes=number(item, "bad_rows_file_bytes") or 0,
+    )
 
 
 def _log(item: Item) -> LogPosition | None:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,7 +20,16 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from csv2kafka.checkpoints.item import CHECKPOINT_FIELDS, Item, from_item, to_item
-from csv2kafka.checkpoints.lease import LEASE_FIELDS, Lease, fenced, job_held, utc_now, without_lease, without_nonsense
+from csv2kafka.checkpoints.lease import (
+    LEASE_FIELDS,
+    Lease,
+    fenced,
+    is_gone,
+    job_held,
+    utc_now,
+    without_lease,
+    without_nonsense,
+)
 from csv2kafka.errors import (
     CheckpointMissing,
     CheckpointUnavailable,
@@ -33,11 +43,13 @@ from csv2kafka.model import Checkpoint, JobStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
 _TYPES = {str: "TEXT", int: "INTEGER"}
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
+_NAME_WITHIN_S = 2.0
+_LOOK_AGAIN_S = 0.02
 _FILES_OF_A_TRANSACTION = 4  # database, log, its shared memory, our lock
 
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
@@ -108,8 +120,7 @@ class SqliteStore:
             raise AssertionError("a store holds one lease at a time")
         lock = _FileLock.try_take(self._lock_path(job_id))
         if lock is None:
-            with self._transaction() as db:
-                raise job_held(job_id, Lease.from_item(without_nonsense(_read(db, job_id))))
+            raise job_held(job_id, self._holder(job_id))
         try:
             with self._transaction() as db:
                 item = _read(db, job_id)
@@ -124,6 +135,17 @@ class SqliteStore:
             raise
         self._lock, self._lease, self._job_id = lock, lease, job_id
         return item
+
+    def _holder(self, job_id: str) -> Lease:
+        """The lease of whoever has the lock and writes its name a moment after taking that."""
+        give_up_s = time.monotonic() + _NAME_WITHIN_S
+        while True:
+            with self._transaction() as db:
+                lease = Lease.from_item(without_nonsense(_read(db, job_id)))
+            is_named = lease.owner is not None and not is_gone(lease.process)
+            if is_named or time.monotonic() > give_up_s:
+                return lease
+            time.sleep(_LOOK_AGAIN_S)
 
     def _own_lease(self, db: sqlite3.Connection) -> Lease:
         """The lease in the row, which must still be ours."""

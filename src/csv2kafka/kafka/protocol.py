@@ -158,9 +158,9 @@ class CreateTopicsRequest(RequestStruct):
     )
 
 
-def create_topic(name: str, timeout_ms: int) -> Call:
+def create_topic(name: str, timeout_ms: int, settings: Mapping[str, str]) -> Call:
     """One partition, the cluster's default replication."""
-    return Call(CreateTopicsRequest([(name, 1, -1, [], [])], timeout_ms, False))
+    return Call(CreateTopicsRequest([(name, 1, -1, [], [*settings.items()])], timeout_ms, False))
 
 
 class DescribeProducersResponse(Response):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiokafka.protocol.admin import DescribeConfigsRequest
@@ -16,6 +17,7 @@ from csv2kafka.kafka.client import GONE_AFTER_S, UNKNOWN_TOPIC, BrokerError, Cli
 _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
 _TOPIC_EXISTS = 36
+_NO_SETTINGS: Mapping[str, str] = {}
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -29,11 +31,19 @@ class Target:
 
 
 async def prepare(
-    client: Client, name: str, partition: int | None, *, create: bool, has_begun: bool = False, spread: bool = False
+    client: Client,
+    name: str,
+    partition: int | None,
+    *,
+    create: bool,
+    has_begun: bool = False,
+    spread: bool = False,
+    new_settings: Mapping[str, str] = _NO_SETTINGS,
 ) -> tuple[Target, ...]:
     """Find (or create) the topic, choose the partition (all of them to `spread` over), check the settings.
 
     has_begun: the job has written to the topic before, so that one made anew would be another.
+    new_settings: of a topic that is created.
     Raises TopicError: missing and not to be created, several partitions and none chosen, no such partition, compacted.
     Raises JobConflict: a job that has begun, and its topic is gone.
     """
@@ -45,7 +55,7 @@ async def prepare(
             raise TopicError(
                 f"topic {name} does not exist", hint="Create it, or leave --no-create-topic out to have it created."
             )
-        view = await _create(client, name)
+        view = await _create(client, name, new_settings)
     spread = spread and partition is None
     chosen = sorted(view.leaders) if spread else [_choose(name, view, partition)]
     settings = await _settings(client, name)
@@ -92,11 +102,11 @@ async def _find_again(client: Client, name: str) -> TopicView:
     )
 
 
-async def _create(client: Client, name: str) -> TopicView:
+async def _create(client: Client, name: str, settings: Mapping[str, str]) -> TopicView:
     what = f"creating topic {name}"
 
     async def ask() -> None:
-        answer = await client.ask_any(protocol.create_topic(name, client.settings.request_timeout_ms))
+        answer = await client.ask_any(protocol.create_topic(name, client.settings.request_timeout_ms, settings))
         _, code, message = answer.topics[0]
         if code == _TOPIC_EXISTS:  # our own repeated request, or somebody was faster
             return
