@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,22 @@ class Load:
         return int(self.receipt["rows_this_run"]) / self.steady_s
 
 
-def command(source: str | Path, topic: str, bootstrap: str, state: Path) -> list[str]:
+def command(source: str | Path, topic: str, bootstrap: str, state: Path, options: Sequence[str] = ()) -> list[str]:
     """The command line; `state` is the file for checkpoints."""
     checkpoint = f"sqlite:///{state.absolute()}"
-    words = ["run", str(source), topic, "-b", bootstrap, "--checkpoint", checkpoint, "--json"]
+    words = ["run", str(source), topic, "-b", bootstrap, "--checkpoint", checkpoint, "--json", *options]
     return [sys.executable, "-m", "csv2kafka", *words]
 
 
 def start(
-    source: str | Path, topic: str, bootstrap: str, state: Path, env: Mapping[str, str] | None = None
+    source: str | Path,
+    topic: str,
+    bootstrap: str,
+    state: Path,
+    env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Measured:
-    return Measured(command(source, topic, bootstrap, state), env=env)
+    return Measured(command(source, topic, bootstrap, state, options), env=env)
 
 
 def finish(running: Measured, timeout_s: float = 600.0) -> Load:

@@ -28,24 +28,25 @@ def start_broker() -> Broker:
 
 
 @contextmanager
-def fresh_topic(bootstrap: str) -> Iterator[str]:
-    """A topic of one partition with the broker's own settings, ready to be written to; deleted afterwards."""
+def fresh_topic(bootstrap: str, partitions: int = 1) -> Iterator[str]:
+    """A topic with the broker's own settings, ready to be written to; deleted afterwards."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     name = f"bench-{uuid.uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])[name].result(_PATIENCE_S)
+    admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[name].result(_PATIENCE_S)
     try:
-        _wait_for_leader(bootstrap, name)
+        for partition in range(partitions):
+            _wait_for_leader(bootstrap, name, partition)
         yield name
     finally:
         admin.delete_topics([name])[name].result(_PATIENCE_S)
 
 
-def _wait_for_leader(bootstrap: str, topic: str) -> None:
+def _wait_for_leader(bootstrap: str, topic: str, partition: int) -> None:
     """Until the leader answers: brokers name a new topic, and its leader, a little before that."""
     deadline_s = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            end_offset(bootstrap, topic)
+            end_offset(bootstrap, topic, partition)
             return
         except KafkaException:
             if time.monotonic() > deadline_s:
@@ -53,8 +54,8 @@ def _wait_for_leader(bootstrap: str, topic: str) -> None:
             time.sleep(0.02)
 
 
-def check_rows(bootstrap: str, topic: str, rows: int) -> None:
+def check_rows(bootstrap: str, topic: str, rows: int, partitions: int = 1) -> None:
     """Raise RowsMissing for fewer than `rows` records (control records count, so more is no fault)."""
-    found = end_offset(bootstrap, topic)
+    found = sum(end_offset(bootstrap, topic, partition) for partition in range(partitions))
     if found < rows:
         raise RowsMissing(f"{topic} holds {found:,} records of {rows:,}")

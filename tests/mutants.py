@@ -236,6 +236,62 @@ MUTANTS = (
         "        if False:",
         f"{UNIT}/test_checkpoint_contract.py",
     ),
+    Mutant(
+        "quarantine: bad rows that the topic has already are sent again",
+        "encoder.py",
+        "            rows = rows[known:]\n",
+        "",
+        f"{FAULTS}/test_quarantine_kills.py::test_killed_at_a_step",
+    ),
+    Mutant(
+        "quarantine: what the log holds is taken for rows of the file that follow each other",
+        "proof.py",
+        "    if len(tails) == 1 and encoder.apart is None:",
+        "    if len(tails) == 1:",
+        f"{FAULTS}/test_quarantine_kills.py::test_killed_at_a_step",
+    ),
+    Mutant(
+        "quarantine: a file is not cut back to the checkpoint",
+        "quarantine_file.py",
+        "                file.truncate(known.file_bytes)\n",
+        "",
+        f"{UNIT}/test_quarantine.py::TestFile",
+    ),
+    Mutant(
+        "quarantine: a row behind a bad one gets that one's number",
+        "encoder.py",
+        "                plan.notes[FIRST_ROW] += 1",
+        "                plan.notes[FIRST_ROW] += 0",
+        f"{UNIT}/test_kernel_fuzz.py::TestAnyInput::test_the_campaign_s_first_cases",
+    ),
+    Mutant(
+        "kernel: surrogates pass for UTF-8",
+        "textkernel.py",
+        "            high = 0x9F\n",
+        "            high = 0xBF\n",
+        f"{UNIT}/test_kernel_fuzz.py::TestUtf8::test_bad_sequence_anywhere",
+    ),
+    Mutant(
+        "kernel: a column's name is written beyond the buffer",
+        "csvkernel.py",
+        "        if out + (prefix_end - prefix) > limit:",
+        "        if False:",
+        f"{UNIT}/test_kernel_bounds.py::TestCanaries::test_every_buffer_size_for_long_column_names",
+    ),
+    Mutant(
+        "kernel: a key is written beyond its scratch memory",
+        "recordkernel.py",
+        "    if out + (end - start) > plan.key.size - 2 * WIDTH - 4 * plan.key_at.size:",
+        "    if False:",
+        f"{UNIT}/test_kernel_bounds.py::TestCanaries::test_every_buffer_size",
+    ),
+    Mutant(
+        "kernel: leading zeros pass for a number",
+        "kindkernel.py",
+        "    at = at + 1 if text[at] == _ZERO else _digits_end(text, at, end)",
+        "    at = _digits_end(text, at, end)",
+        f"{UNIT}/test_kinds.py::test_every_short_number",
+    ),
 )
 
 
@@ -261,6 +317,9 @@ def is_noticed(mutant: Mutant) -> bool:
         if text.count(mutant.old) != 1:
             sys.exit(f"{mutant.name}: {mutant.old!r} is {text.count(mutant.old)} times in {mutant.file}")
         path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        if mutant.file.endswith("kernel.py"):  # compiled into others, which would not be compiled anew
+            for compiled in (source / "csv2kafka" / "__pycache__").glob("*.nb[ic]"):
+                compiled.unlink()
         failed = run(source, mutant.test) == 1  # 1: tests failed; others: pytest itself could not work
     print(f"{'noticed' if failed else 'NOT NOTICED'}: {mutant.name}", flush=True)
     return failed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from csv2kafka.devbroker import Broker
@@ -126,3 +128,15 @@ def test_the_proposed_schema_loads_the_file(broker: Broker, topic: str, children
         b'{"id":1,"zip":"00501","amount":9.90,"day":"2024-02-29","tags":["a"]}',
         b'{"id":2,"zip":"10001","amount":null,"day":"2024-03-01","tags":[]}',
     ]
+
+
+def test_a_schema_is_proposed_for_an_object_too(moto_server: str, children: Children) -> None:
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    client = boto3.client("s3", endpoint_url=moto_server)
+    client.create_bucket(Bucket=bucket)
+    body = b"id,zip\n" + b"".join(b"%d,%05d\n" % (row, row) for row in range(500_000))
+    client.put_object(Bucket=bucket, Key="data.csv", Body=body)
+    proposed = children.cli("schema", f"s3://{bucket}/data.csv", env={"AWS_ENDPOINT_URL": moto_server})
+    assert proposed.returncode == 0, proposed
+    assert json.loads(proposed.stdout)["columns"] == {"id": "int", "zip": "string"}
+    assert "rows looked at" in proposed.stderr
