@@ -92,7 +92,7 @@ class Proposal:
             ]
             missed = min(1.0, 3 / self.rows) if self.rows else 1.0
             parts.append(
-                f"what fewer than {missed:.2%} of the rows have may be missed (95% sure, if it is spread evenly)"
+                f"what fewer than {100 * missed:.2g}% of the rows have may be missed (95% sure, if it is spread evenly)"
             )
         if self.lost_places:
             parts.append(f"{self.lost_places} more places were passed over: no rows could be made out there")
