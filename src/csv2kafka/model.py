@@ -288,6 +288,8 @@ class Checkpoint:
     log: LogPosition | None = None
     restart: Restart | None = None
     quarantine: Quarantine | None = None  # None: a bad row ends the job
+    rows_per_s: int | None = None  # of the run that saved it
+    last_error: str | None = None  # with which the last run ended
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
 
     @property

@@ -14,7 +14,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,14 +22,14 @@ import numpy as np
 
 from csv2kafka import failpoints, quarantine
 from csv2kafka.encoder import Encoded
-from csv2kafka.errors import BadData, ConfigError, Csv2KafkaError, Fenced
+from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Quarantine
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
-from csv2kafka.threads import in_thread, started_pool
+from csv2kafka.threads import close, in_thread, started_pool
 from csv2kafka.tracker import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ class Pipeline:
         try:
             finished = await self._run_until_told_to_stop()
         except Csv2KafkaError as error:
-            if isinstance(error, BadData | ConfigError) and self._has_taken_over:
-                await self._save_last(JobStatus.FAILED)
+            if self._has_taken_over:
+                await self._save_failure(error)
             self._sample()
             raise
         finally:
@@ -259,7 +259,7 @@ class Pipeline:
             failed.exception()  # looked at, for asyncio: an earlier bad row may end the pump before it comes to this
             await queue.put(failed)
         finally:
-            self._reader.submit(_close, blocks, chunks)
+            self._reader.submit(close, blocks, chunks)
         await queue.put(_NO_BLOCK)
         return reached_end
 
@@ -310,6 +310,7 @@ class Pipeline:
             last_line=portion.end.row,
             byte_offset=portion.end.byte_offset,
             restart=self._job.source.restart_before(portion.end.byte_offset),
+            rows_per_s=self.progress.rows_per_s(portion.end.row),
             total_sent=checkpoint.total_sent + portion.rows - len(portion.bad_rows),
             quarantine=bad,
             log=replace(checkpoint.log, lanes=tuple(lanes)),
@@ -325,7 +326,20 @@ class Pipeline:
 
     async def _save_last(self, status: JobStatus) -> None:
         if self.checkpoint is not None:
-            self.checkpoint = replace(self.checkpoint, status=status)
+            self.checkpoint = replace(self.checkpoint, status=status, last_error=None)
+            await self._keeper.save(self.checkpoint)
+
+    async def _save_failure(self, error: Csv2KafkaError) -> None:
+        """Say in the store what ended the run, unless the store itself did or the job is somebody else's now."""
+        if self.checkpoint is None or isinstance(error, Fenced | CheckpointUnavailable):
+            return
+        is_final = isinstance(error, BadData | ConfigError)
+        status = JobStatus.FAILED if is_final else JobStatus.IN_PROGRESS
+        self.checkpoint = replace(self.checkpoint, status=status, last_error=error.message)
+        if is_final:
+            await self._keeper.save(self.checkpoint)
+            return
+        with suppress(Csv2KafkaError):
             await self._keeper.save(self.checkpoint)
 
     async def _watch_topics(self) -> None:
@@ -371,12 +385,6 @@ async def _all(answers: Sequence[asyncio.Future[int]]) -> list[int]:
 def pause_before_takeover_s(in_vain: int) -> float:
     """How long to wait after so many take-overs in a row that got no row acknowledged."""
     return min(2.0**in_vain, _LONGEST_PAUSE_S)
-
-
-def _close(*generators: object) -> None:
-    for generator in generators:
-        with closing(generator):  # type: ignore[type-var]
-            pass
 
 
 def _first_failure_or(outcomes: Sequence[object]) -> bool:

@@ -119,13 +119,18 @@ def bodies(records: bytes) -> list[bytes]:
     found = []
     at = 0
     while at < len(records):
-        length, at = _read_varint(records, at)
-        end = at + length
-        _, at = _read_varint(records, at + 1)  # behind the attributes: the timestamp
-        _, at = _read_varint(records, at)  # the offset
-        found.append(records[at:end])
-        at = end
+        body, _, at = record_at(records, at)
+        found.append(body)
     return found
+
+
+def record_at(records: bytes | memoryview, at: int) -> tuple[bytes, int, int]:
+    """(body as of `bodies`, offset in its batch, end) of the framed record that begins at `at`."""
+    length, at = _read_varint(records, at)
+    end = at + length
+    _, at = _read_varint(records, at + 1)  # behind the attributes: the timestamp
+    offset_delta, at = _read_varint(records, at)
+    return bytes(records[at:end]), offset_delta, end
 
 
 def unframe(body: bytes) -> tuple[bytes, dict[str, bytes]]:
@@ -138,6 +143,13 @@ def unframe(body: bytes) -> tuple[bytes, dict[str, bytes]]:
         name, at = _read_bytes(body, at)
         headers[name.decode()], at = _read_bytes(body, at)
     return value, headers
+
+
+def value_of(body: bytes) -> bytes | None:
+    """The value in one of the bodies; None for a null."""
+    key_bytes, at = _read_varint(body, 0)
+    value_bytes, at = _read_varint(body, at + max(0, key_bytes))
+    return None if value_bytes < 0 else body[at : at + value_bytes]
 
 
 def with_length(content: bytes) -> bytes:
@@ -159,7 +171,7 @@ def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at : at + length], at + length
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from csv2kafka import jobs, quarantine, quarantine_file, recordbatch, shaping
-from csv2kafka.checkpoints import open_store
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import BadData, BadHeader, BadRow, JobConflict
 from csv2kafka.kafka import tail
 from csv2kafka.kafka.client import Client, Partition
+from csv2kafka.lookup import job_of
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import (
     Checkpoint,
@@ -51,17 +51,12 @@ class QuarantinedJob:
     @classmethod
     def find(cls, store: StoreSettings, job_id: str) -> QuarantinedJob:
         """Raises JobConflict where there is no such job or it has no quarantine."""
-        opened = open_store(store.checkpoint_url, job_id, region=store.region, profile=store.profile)
-        found = opened.load(job_id)
-        if found is None or found.record_shape is None:
-            raise JobConflict(
-                f"there is no job {job_id}", hint="See its name in the receipt; name its store with --checkpoint."
-            )
+        found = job_of(store, job_id)
         if found.quarantine is None:
             raise JobConflict(
                 f"job {job_id} set no rows apart", hint="It would with --bad-rows quarantine: run it again so."
             )
-        return cls(found, found.quarantine, shaping.shape_from(found.record_shape))
+        return cls(found, found.quarantine, shaping.shape_from(found.record_shape or ""))
 
     def write(self, out: BinaryIO, kafka: Callable[[], KafkaSettings], *, as_json: bool) -> None:
         """Write the bad rows as CSV under the job's columns, or (JSON) a line for each with where and why."""

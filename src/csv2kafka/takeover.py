@@ -197,7 +197,9 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         guards.same_topics(log, job.targets)
         for lane, target in zip(log.lanes, job.targets, strict=True):
             await guards.same_log(job.client, lane, target)
-        return replace(found, status=JobStatus.IN_PROGRESS, log=log, quarantine=found.quarantine or begun)
+        return replace(
+            found, status=JobStatus.IN_PROGRESS, log=log, quarantine=found.quarantine or begun, last_error=None
+        )
     position = Position(0, job.header.end_byte)
     total_sent = 0
     if found is not None and found.last_line > 0:

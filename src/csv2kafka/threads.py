@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, ParamSpec, TypeVar
 
 _ASIDE = 4  # calls at a time: the store, the file, a name to be resolved
@@ -63,3 +64,10 @@ def started_pool(workers: int, name: str) -> ThreadPoolExecutor:
         pool.shutdown(wait=False)
         raise
     return pool
+
+
+def close(*generators: object) -> None:
+    """In the thread that ran them, as a generator that runs cannot be closed."""
+    for generator in generators:
+        with closing(generator):  # type: ignore[type-var]
+            pass

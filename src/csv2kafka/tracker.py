@@ -25,6 +25,10 @@ class Progress:
     startup_s: float | None = None
     ack_latency_s: float | None = None
 
+    def rows_per_s(self, row: int) -> int:
+        """Of this run until `row` was acknowledged."""
+        return round((row - self.rows_before) / max(1e-3, time.monotonic() - self.sending_since_s))
+
     def sample(
         self, checkpoint: Checkpoint, source: Source, *, checkpoints: int, retries: int, rows_total: int | None
     ) -> Sample:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Protocol
 
+from csv2kafka.checkpoints.item import Item
 from csv2kafka.errors import ConfigError
 from csv2kafka.model import Checkpoint
 
@@ -47,6 +48,10 @@ class CheckpointStore(Protocol):
 
     def load(self, job_id: str) -> Checkpoint | None:
         """Read the newest checkpoint without taking the lease."""
+        ...
+
+    def look(self, job_id: str | None = None) -> list[Item]:
+        """The job's item as it lies in the store, lease included; without a name all jobs', in the names' order."""
         ...
 
     def forget(self, job_id: str) -> None:

@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from botocore import exceptions as aws
 from botocore.config import Config
 
-from csv2kafka.checkpoints.item import Item, from_item, number, to_item, total_lines_key
+from csv2kafka.checkpoints.item import Item, from_item, is_job, number, to_item, total_lines_key
 from csv2kafka.checkpoints.lease import (
     Lease,
     fenced,
@@ -158,6 +159,20 @@ class CheckpointManager:
     def load(self, job_id: str) -> Checkpoint | None:
         return from_item(self._read(job_id))
 
+    def look(self, job_id: str | None = None) -> list[Item]:
+        if job_id is not None:
+            item = self._read(job_id)
+            return [item] if item else []
+        items: list[Item] = []
+        page: dict[str, Any] = {}
+        with self._explaining():
+            while True:
+                answer = self.table.scan(ConsistentRead=True, **page)
+                items += filter(is_job, answer["Items"])
+                if "LastEvaluatedKey" not in answer:
+                    return sorted(items, key=itemgetter("job_id"))
+                page = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
     def forget(self, job_id: str) -> None:
         self._take(job_id, nonsense_allowed=True)
         try:
@@ -288,7 +303,8 @@ def _refusal(error: aws.ClientError, table_name: str) -> Csv2KafkaError:
     if code in _NO_PERMISSION:
         return Denied(
             f"no permission for dynamodb:{operation} on table {table_name}: {error}",
-            hint=f"allow dynamodb:{operation} on it (a job needs GetItem and PutItem, `csv2kafka reset` DeleteItem)",
+            hint=f"allow dynamodb:{operation} on it (a job needs GetItem and PutItem, `csv2kafka reset` DeleteItem, "
+            "`csv2kafka list` Scan)",
         )
     if code in _BAD_CREDENTIALS:
         return _bad_credentials(error, table_name)

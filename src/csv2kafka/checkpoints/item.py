@@ -69,6 +69,8 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     **_SOURCE_FIELDS,
     **_LOG_FIELDS,
     **_QUARANTINE_FIELDS,
+    "rows_per_s": int,
+    "last_error": str,
     "checksum": str,
 }
 
@@ -76,9 +78,16 @@ _LANE_NAMES = ("topic", "topic_id", "partition", "kafka_next_offset", "first_off
 _MOST = 2**63 - 1  # what SQLite and Kafka can hold
 
 
+_TOTAL_LINES = "#total_lines"
+
+
 def total_lines_key(job_id: str) -> str:
     """The key under which a counted number of lines is kept, apart from the item that the lease guards."""
-    return f"{job_id}#total_lines"
+    return f"{job_id}{_TOTAL_LINES}"
+
+
+def is_job(item: Item) -> bool:
+    return not str(item.get("job_id", "")).endswith(_TOTAL_LINES)
 
 
 def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
@@ -93,6 +102,8 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
         "timestamp": timestamp,
         "byte_offset": checkpoint.byte_offset,
         "record_shape": checkpoint.record_shape,
+        "rows_per_s": checkpoint.rows_per_s,
+        "last_error": checkpoint.last_error,
     }
     if source is not None:
         item |= {
@@ -137,6 +148,8 @@ def from_item(item: Item) -> Checkpoint | None:
         log=_log(item),
         restart=_restart(item),
         quarantine=_quarantine(item),
+        rows_per_s=number(item, "rows_per_s"),
+        last_error=text(item, "last_error"),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
     )
     checksum = text(item, "checksum")

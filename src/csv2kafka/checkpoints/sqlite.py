@@ -48,6 +48,8 @@ _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
 _TYPES = {str: "TEXT", int: "INTEGER"}
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
+_WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"  # who reads waits for no writer, not even for one that stands still
+
 _NAME_WITHIN_S = 2.0
 _LOOK_AGAIN_S = 0.02
 _FILES_OF_A_TRANSACTION = 4  # database, log, its shared memory, our lock
@@ -104,8 +106,13 @@ class SqliteStore:
                 _write(db, without_lease(item) | lease.given_up().to_item())
 
     def load(self, job_id: str) -> Checkpoint | None:
-        with self._transaction() as db:
+        with self._transaction(_READ) as db:
             return from_item(_read(db, job_id))
+
+    def look(self, job_id: str | None = None) -> list[Item]:
+        with self._transaction(_READ) as db:
+            names = [job_id] if job_id is not None else _job_ids(db)
+            return [item for name in names if (item := _read(db, name))]
 
     def forget(self, job_id: str) -> None:
         self._take(job_id, nonsense_allowed=True)
@@ -140,7 +147,7 @@ class SqliteStore:
         """The lease of whoever has the lock and writes its name a moment after taking that."""
         give_up_s = time.monotonic() + _NAME_WITHIN_S
         while True:
-            with self._transaction() as db:
+            with self._transaction(_READ) as db:
                 lease = Lease.from_item(without_nonsense(_read(db, job_id)))
             is_named = lease.owner is not None and not is_gone(lease.process)
             if is_named or time.monotonic() > give_up_s:
@@ -161,14 +168,14 @@ class SqliteStore:
         return self.path.with_name(f"{self.path.name}.{slug}.lock")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = _WRITE) -> Iterator[sqlite3.Connection]:
         try:
             if not self.path.parent.is_dir():
                 raise _folder_missing(self.path)
             with closing(sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as db:
                 self._prepare(db)
                 with db:
-                    db.execute("BEGIN IMMEDIATE")
+                    db.execute(begin)
                     yield db
         except (OSError, sqlite3.Error) as error:
             raise _explained(error, self.path) from error
@@ -253,6 +260,10 @@ def _upgrade(db: sqlite3.Connection) -> int:
                 db.execute(f"ALTER TABLE checkpoints ADD COLUMN {name} {_TYPES[kind]}")
         db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
     return _SCHEMA_VERSION
+
+
+def _job_ids(db: sqlite3.Connection) -> list[str]:
+    return [job_id for (job_id,) in db.execute("SELECT job_id FROM checkpoints ORDER BY job_id")]
 
 
 def _read(db: sqlite3.Connection, job_id: str) -> Item:

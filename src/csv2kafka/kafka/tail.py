@@ -7,7 +7,7 @@ are kept, for a comparison byte for byte. Nothing is appended here.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 from aiokafka.protocol.fetch import FetchRequest
@@ -150,16 +150,20 @@ async def read_to_stable_end(
 
 
 async def own_batches(
-    client: Client, target: Partition, from_offset: int, until_offset: int, own_ids: tuple[int, ...]
-) -> AsyncIterator[tuple[BatchHeader, memoryview]]:
-    """The job's own batches of these offsets, with their records as they are. Raises JobConflict where one is gone."""
+    client: Client, target: Partition, from_offset: int, until_offset: int, own_ids: tuple[int, ...] | None
+) -> AsyncGenerator[tuple[BatchHeader, memoryview]]:
+    """The job's own batches of these offsets (None: all), with their records as they are.
+
+    Raises JobConflict where `from_offset` is gone.
+    """
     what = f"reading {target}"
     offset = from_offset
     while offset < until_offset:
         data = await client.persist(lambda at=offset: _fetch(client, target, at, what), what)  # type: ignore[misc]
         for header, records in recordbatch.headers(data):
             offset = header.next_offset
-            if header.producer_id in own_ids and not header.is_control and header.base_offset < until_offset:
+            is_own = own_ids is None or header.producer_id in own_ids
+            if is_own and not header.is_control and header.base_offset < until_offset:
                 yield header, records
 
 

@@ -1,0 +1,193 @@
+"""The commands about jobs that ran or are running: verify, status, list, bad-rows, replay, reset.
+
+Heavy imports (Numba, boto3, aiokafka, pydantic) happen inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from csv2kafka import options
+from csv2kafka.commands import given, load, reach, store_of
+from csv2kafka.output import write
+
+_DIFFERENT = 65  # as bad data
+
+
+def bad_rows(
+    context: typer.Context,
+    job: options.Job,
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each row: where it was, and why.")] = False,
+) -> int:
+    """Show the rows that a job has set apart: a CSV on stdout, to be mended and loaded with csv2kafka replay."""
+    from csv2kafka.settings import load_kafka  # noqa: PLC0415
+
+    store = store_of(context)
+    from csv2kafka.replay import QuarantinedJob  # noqa: PLC0415
+
+    quarantined = QuarantinedJob.find(store, job)
+    quarantined.write(sys.stdout.buffer, lambda: load_kafka(**reach(context)), as_json=as_json)
+    return 0
+
+
+def replay(
+    context: typer.Context,
+    job: options.Job,
+    mended: Annotated[str, typer.Argument(metavar="MENDED", help="The rows as csv2kafka bad-rows shows them, mended.")],
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    compression: options.Compression = None,
+    delivery: options.Delivery = None,
+    job_id: options.JobId = None,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Load a complete job's bad rows, mended, behind its others: as records like those, each exactly once.
+
+    It is a job of its own (JOB.replay-...), resumed by the same command. Exit codes as of csv2kafka run.
+    """
+    from csv2kafka.settings import load_run  # noqa: PLC0415
+
+    store = store_of(context)
+    from csv2kafka.replay import QuarantinedJob  # noqa: PLC0415
+
+    quarantined = QuarantinedJob.find(store, job)
+    flags = {name: value for name, value in given(context, "job", "mended").items() if value is not None}
+    settings = load_run({**quarantined.flags(mended), **flags}, **reach(context))
+    return load(settings, context.obj, quiet=quiet, verbose=verbose, mended=quarantined)
+
+
+def verify(
+    context: typer.Context,
+    job_or_source: Annotated[str, typer.Argument(metavar="JOB|SOURCE", help="A complete job, or a file.")],
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="With a file: what to compare it with.")] = None,
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    partition: options.Partition = None,
+    checkpoint: options.Checkpoint = None,
+    delimiter: options.Delimiter = None,
+    quote: options.Quote = None,
+    escape: options.Escape = None,
+    no_header: options.NoHeader = False,
+    columns: options.Columns = None,
+    skip_lines: options.SkipLines = None,
+    null_value: options.NullValue = None,
+    schema: options.Schema = None,
+    value_format: options.Format = None,
+    key: options.Key = None,
+    headers: options.Headers = None,
+    header: options.HeaderPair = None,
+    bad_rows: options.BadRows = None,
+    bad_rows_to: options.BadRowsTo = None,
+    encoding: options.Encoding = None,
+    decompress: options.Decompress = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Read the file and the topic once more and compare them record by record, order included.
+
+    Of a JOB all is known: its file, options, and what in the topic is its own. With SOURCE and TOPIC the options of the
+    load are needed, and all that lies in the topic counts. Exit codes: 0 the same, 65 different, others as of run.
+    """
+    from csv2kafka import logs  # noqa: PLC0415
+    from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
+    from csv2kafka.settings import load_kafka, load_run  # noqa: PLC0415
+
+    logs.set_up(quiet=quiet)
+    if topic is None:
+        find: dict[str, Any] = {
+            "store": store_of(context),
+            "job_id": job_or_source,
+            "kafka": load_kafka(**reach(context)),
+        }
+    else:
+        find = {"settings": load_run({**given(context, "job_or_source"), "source": job_or_source}, **reach(context))}
+    from csv2kafka.verify import as_dict, as_words, verify_job, verify_topic  # noqa: PLC0415
+
+    sinks = [] if quiet else [progress_sink()]
+    try:
+        outcome = (verify_job if topic is None else verify_topic)(**find, sinks=sinks)
+    finally:
+        for sink in sinks:
+            sink.close()
+    context.obj.result(as_words(outcome), as_dict(outcome))
+    return 0 if outcome.is_exact else _DIFFERENT
+
+
+def reset(
+    context: typer.Context,
+    job: options.Job,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+) -> int:
+    """Forget a job, so that its next run begins at row 1. What it sent stays in the topic."""
+    store = store_of(context)
+    from csv2kafka import jobs  # noqa: PLC0415
+
+    write(sys.stdout, jobs.reset(store.checkpoint_url, job, store.region, store.profile) + "\n")
+    return 0
+
+
+def status(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="All jobs unless given.")] = None,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Say where a job stands, who holds it, how fast it is and how it last ended: from the checkpoint store alone."""
+    store = store_of(context)
+    from csv2kafka import status as standing  # noqa: PLC0415
+
+    found = standing.standings(store, job)
+    text = standing.as_table(found) if job is None else standing.as_text(found[0])
+    fields = [standing.as_dict(one) for one in found]
+    context.obj.result(text, {"jobs": fields} if job is None else fields[0])
+    return 0
+
+
+def list_jobs(
+    context: typer.Context,
+    checkpoint: options.Checkpoint = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """List all jobs of a checkpoint store."""
+    return status(context, None)
+
+
+ALL: dict[str, Callable[..., int]] = {
+    "verify": verify,
+    "status": status,
+    "list": list_jobs,
+    "bad-rows": bad_rows,
+    "replay": replay,
+    "reset": reset,
+}

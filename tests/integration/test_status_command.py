@@ -1,0 +1,62 @@
+"""`csv2kafka status` and `list` beside a real job: while it runs, when it failed, when it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csv2kafka.devbroker import Broker
+from tests.support.cli_load import SMALL_BATCHES, CliLoad
+from tests.support.processes import Children
+
+pytestmark = [pytest.mark.integration, pytest.mark.kafka]
+
+
+@pytest.fixture
+def load(broker: Broker, make_topic: Callable[..., str], children: Children, tmp_path: Path) -> CliLoad:
+    return CliLoad(children, broker.bootstrap, make_topic(config=SMALL_BATCHES), tmp_path)
+
+
+def status_of(load: CliLoad) -> dict[str, Any]:
+    ended = load.children.cli("status", "job", "--checkpoint", load.checkpoint, "--json")
+    assert ended.returncode == 0, ended
+    return json.loads(ended.stdout)  # type: ignore[no-any-return]
+
+
+def test_from_its_first_row_to_its_last(load: CliLoad) -> None:
+    with load.paused_at("batch_acked", 9, "--checkpoint-interval", "1") as process:
+        running = status_of(load)
+        assert running["state"] in ("running", "silent")  # it stands still, and may have for long
+        assert f"process {process.pid} on " in running["held_by"]
+        assert 0 < running["rows"] < len(load.values)
+        assert 0 < running["progress"] < 1
+        assert running["topic"] == f"{load.topic}-0"
+    assert load.wait().returncode == 0
+    done = status_of(load)
+    assert (done["state"], done["rows"], done["progress"]) == ("complete", len(load.values), 1.0)
+    assert done["held_by"] is None
+    listed = load.children.cli("list", "--checkpoint", load.checkpoint)
+    assert listed.stdout.splitlines()[1].split()[:4] == ["job", "complete", f"{len(load.values):,}", "100%"]
+
+
+def test_how_it_failed_and_that_it_goes_on(load: CliLoad) -> None:
+    text = load.path.read_text()
+    load.path.write_text(text.replace("\n5000,", "\n5000"))
+    load.run().assert_failed(65, "row 5001")
+    failed = status_of(load)
+    assert (failed["state"], failed["rows"]) == ("failed", 5000)
+    assert failed["last_error"].startswith("row 5001 (bytes ")
+    load.crash_at("batch_sent", 3, "--bad-rows", "quarantine")
+    stopped = status_of(load)
+    assert (stopped["state"], stopped["held_by"], stopped["last_error"]) == ("stopped", None, None)
+    assert load.run("--bad-rows", "quarantine").returncode == 0
+    assert status_of(load)["bad_rows"] == 1
+
+
+def test_a_job_that_is_not_there(load: CliLoad) -> None:
+    ended = load.children.cli("status", "other", "--checkpoint", load.checkpoint, "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["error"]) == (78, "there is no job other")
