@@ -61,15 +61,15 @@ class Judge:
 
     def _unfitting(self, row: bytes, status: int, bad_column: int) -> tuple[str, str]:
         """(reason, hint) of a value that is not what the schema says of its column."""
-        column = self._shape.columns[bad_column]
+        column = _named(self._shape.columns[bad_column], bad_column)
         kind = fields_of(self._shape)[bad_column].kind
         if status == csvkernel.BAD_NULL:
-            return f"has no value in column {column!r}, which is not nullable", (
+            return f"has no value in column {column}, which is not nullable", (
                 f'Allow it in the schema ("nullable": true) and load the file as a new job. Or: {_MEND}'
             )
         text = slowcsv.fields(row.decode("utf-8", "replace"), self._shape.dialect)[bad_column]
         shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
-        return f"has no {kind} in column {column!r}", (
+        return f"has no {kind} in column {column}", (
             f"{_why_not(kind, text)}It is {shown!r}. Give the column another type in the schema (every text is a "
             f"string) and load the file as a new job. Or: {_MEND}"
         )
@@ -94,6 +94,11 @@ def set_apart(bad: BadRow, block: Block) -> QuarantinedRow:
     """The row that the error is about, cut out of its block."""
     start, end = bad.start.byte_offset - block.start.byte_offset, bad.end_byte - block.start.byte_offset
     return QuarantinedRow(bad.start.row + 1, bad.start.byte_offset, block.data[start:end], bad.reason)
+
+
+def _named(column: str, number: int) -> str:
+    """The column in an error; a very long name is cut, as reasons are kept in checkpoints."""
+    return repr(column) if len(column) <= _SHOWN_CHARACTERS else f"{number + 1}, {column[:_SHOWN_CHARACTERS] + '...'!r}"
 
 
 def _why_not(kind: Kind, text: str) -> str:

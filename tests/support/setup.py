@@ -96,9 +96,9 @@ def fault_of(reason: str, columns: tuple[str, ...]) -> tuple[str, int]:
         return TOO_LARGE, 0
     if found := re.fullmatch(r"has (\d+) fields? where the header has \d+", reason):
         return csv_oracle.RAGGED, int(found[1])
-    if found := re.fullmatch(r"has no (\w+) in column (.*?)(, which is not nullable)?", reason, re.DOTALL):
-        why = csv_oracle.BAD_NULL if found[3] else csv_oracle.BAD_VALUE
-        return why, columns.index(ast.literal_eval(found[2]))
+    if found := re.fullmatch(r"has no (\w+) in column (?:(\d+), )?(.*?)(, which is not nullable)?", reason, re.DOTALL):
+        why = csv_oracle.BAD_NULL if found[4] else csv_oracle.BAD_VALUE
+        return why, int(found[2]) - 1 if found[2] else columns.index(ast.literal_eval(found[3]))
     return reason, 0
 
 
