@@ -1,4 +1,4 @@
-"""The commands about jobs that ran or are running: verify, status, list, bad-rows, replay, reset.
+"""The commands around a job, before, while and after it runs: plan, verify, status, list, bad-rows, replay, reset.
 
 Heavy imports (Numba, boto3, aiokafka, pydantic) happen inside the commands, so that --help answers at once.
 """
@@ -183,7 +183,57 @@ def list_jobs(
     return status(context, None)
 
 
+def plan(
+    context: typer.Context,
+    source: options.Source = None,
+    topic: options.Topic = None,
+    bootstrap: options.Bootstrap = None,
+    properties: options.Properties = None,
+    command_config: options.CommandConfig = None,
+    partition: options.Partition = None,
+    compression: options.Compression = None,
+    create_topic: options.CreateTopic = None,
+    delivery: options.Delivery = None,
+    job_id: options.JobId = None,
+    checkpoint: options.Checkpoint = None,
+    delimiter: options.Delimiter = None,
+    quote: options.Quote = None,
+    escape: options.Escape = None,
+    no_header: options.NoHeader = False,
+    columns: options.Columns = None,
+    skip_lines: options.SkipLines = None,
+    null_value: options.NullValue = None,
+    schema: options.Schema = None,
+    value_format: options.Format = None,
+    key: options.Key = None,
+    headers: options.Headers = None,
+    header: options.HeaderPair = None,
+    bad_rows: options.BadRows = None,
+    bad_rows_to: options.BadRowsTo = None,
+    max_bad_rows: options.MaxBadRows = None,
+    encoding: options.Encoding = None,
+    decompress: options.Decompress = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    config: options.Config = None,
+    as_json: options.AsJson = False,
+) -> int:
+    """Say what a run with the same options would do and what stands in its way. Nothing is sent or created.
+
+    Exit codes: 0 ready; otherwise the one with which the run would end.
+    """
+    from csv2kafka.settings import load_run  # noqa: PLC0415
+
+    settings = load_run(given(context), **reach(context))
+    from csv2kafka import preflight  # noqa: PLC0415
+
+    found = preflight.plan(settings)
+    context.obj.result(preflight.as_words(found), preflight.as_dict(found))
+    return found.exit_code
+
+
 ALL: dict[str, Callable[..., int]] = {
+    "plan": plan,
     "verify": verify,
     "status": status,
     "list": list_jobs,

@@ -1,22 +1,16 @@
-"""`csv2kafka schema`: look into a file at many places and propose a type for each column, saying how sure that is.
-
-A place in the middle of a file may lie within quotes or outside. Both are tried, and the place counts only where the
-rows that follow have the right number of fields.
-"""
+"""`csv2kafka schema`: look into a file at many places and propose a type for each column, saying how sure that is."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from csv2kafka import human, kindkernel, slowcsv
-from csv2kafka.csvkernel import PADDING, scan_rows
+from csv2kafka import human, kindkernel, sampling
+from csv2kafka.csvkernel import PADDING
 from csv2kafka.errors import BadData
 from csv2kafka.model import Dialect, Header, Kind
 from csv2kafka.settings import SchemaSettings
@@ -24,11 +18,7 @@ from csv2kafka.shaping import dialect_of, header_of
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.text import as_text
 
-HEAD_BYTES = 1 << 20
-PLACES = 32
-PLACE_BYTES = 64 << 10
 _MOST_NAMES = 40  # in a sentence
-_BEGINNINGS = ((0, False), (0, True), (1, True))  # outside of quotes, within, or right before an opening one
 _TRUTHS = {"true", "false"}
 # The order in which types are preferred. A number in fixed notation is a decimal: nothing of it can be lost.
 _ORDER = (Kind.INT, Kind.DECIMAL, Kind.FLOAT, Kind.DATE, Kind.TIMESTAMP, Kind.JSON)
@@ -118,74 +108,24 @@ def propose(settings: SchemaSettings) -> Proposal:
 
 def _look(source: Source, header: Header, size_bytes: int | None, dialect: Dialect, null_value: str | None) -> Proposal:
     columns = {name: Column() for name in header.columns}
-    count = len(columns)
-    is_small = size_bytes is not None and size_bytes < 2 * (HEAD_BYTES + PLACES * PLACE_BYTES)
-    head, is_all = _head(source, header.end_byte, most_bytes=size_bytes or 0 if is_small else HEAD_BYTES)
-    whole = _whole_rows(head, dialect, in_quotes=False, final=is_all)
-    sampled_bytes = header.end_byte + len(head)
-    samples = [whole]
-    places = lost = 0
-    if size_bytes is not None and not is_all:
-        for place in _places(sampled_bytes, size_bytes):
-            found = _rows_at(source.read_at(place, PLACE_BYTES), dialect, count)
-            places += bool(found)
-            lost += not found
-            sampled_bytes += PLACE_BYTES if found else 0
-            samples.append(found)
-    rows = [row for row in itertools.chain.from_iterable(samples) if row]
-    good = [row for row in rows if len(row) == count]
+    found = sampling.sample(source, header, size_bytes, dialect)
+    rows = [row for place in found.places for row in place.rows if row]
+    good = [row for row in rows if len(row) == len(columns)]
     if rows and not good:
         raise BadData(
-            f"no row has {count} fields, as many as the header",
+            f"no row has {len(columns)} fields, as many as the header",
             hint="Check --delimiter, --quote, --escape and --skip-lines.",
         )
     _judge(good, columns, null_value)
-    text_bytes = sampled_bytes if is_all else size_bytes
-    return Proposal(columns, len(rows), len(rows) - len(good), sampled_bytes, text_bytes, places + 1, lost)
-
-
-def _head(source: Source, start: int, most_bytes: int) -> tuple[bytes, bool]:
-    """The first bytes behind the header, and whether they are all."""
-    pieces: list[bytes] = []
-    with closing(source.read_from(start)) as chunks:
-        for chunk in chunks:
-            pieces.append(bytes(chunk))
-            if sum(map(len, pieces)) > most_bytes:
-                return b"".join(pieces)[:most_bytes], False
-    return b"".join(pieces), True
-
-
-def _places(start: int, size_bytes: int) -> Iterator[int]:
-    """Evenly spread beginnings of samples; the last sample ends with the file."""
-    last = size_bytes - PLACE_BYTES
-    yield from sorted({start + (last - start) * number // (PLACES - 1) for number in range(PLACES)})
-
-
-def _rows_at(data: bytes, dialect: Dialect, count: int) -> list[tuple[str, ...]]:
-    """The rows in the data, which begin anywhere: none where it cannot be told how."""
-    for at, in_quotes in _BEGINNINGS if dialect.quote.encode() in data else _BEGINNINGS[:1]:
-        rows = [row for row in _whole_rows(data[at:], dialect, in_quotes=in_quotes, final=False, is_cut=True) if row]
-        if rows and all(len(row) == count for row in rows):
-            return rows
-    return []
-
-
-def _whole_rows(
-    data: bytes, dialect: Dialect, *, in_quotes: bool, final: bool, is_cut: bool = False
-) -> list[tuple[str, ...]]:
-    """The rows that are whole; `is_cut`: the first one may lack its beginning."""
-    src = np.frombuffer(data + bytes(PADDING), np.uint8)
-    delimiter, quote, escape = ord(dialect.delimiter), ord(dialect.quote), dialect.escape_byte
-    start = 0
-    if is_cut:
-        _, start, _, _ = scan_rows(src, 0, len(data), -1, in_quotes, False, delimiter, quote, escape, 1)
-        start = max(start, 0)
-        if not start:
-            return []
-    _, end, _, _ = scan_rows(src, start, len(data), start, False, final, delimiter, quote, escape, 1 << 62)
-    if final:
-        end = len(data)
-    return slowcsv.rows(data[start:end].decode("utf-8", "replace"), dialect)
+    return Proposal(
+        columns,
+        len(rows),
+        len(rows) - len(good),
+        found.sampled_bytes,
+        found.text_bytes,
+        len(found.places),
+        found.lost_places,
+    )
 
 
 def _judge(rows: Iterable[tuple[str, ...]], columns: dict[str, Column], null_value: str | None) -> None:

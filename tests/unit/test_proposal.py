@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from csv2kafka import proposal
+from csv2kafka import sampling
 from csv2kafka.errors import BadData, UsageError
+from csv2kafka.model import Dialect, Header, Position
 from csv2kafka.proposal import propose
 from csv2kafka.schema import parse
 from csv2kafka.settings import load_schema
+from csv2kafka.sources import open_source
+from csv2kafka.splitter import split
 from tests.support.environment import clear_options
 
 ROWS = 160_000
@@ -113,9 +116,22 @@ class TestLargeFiles:
     def test_a_place_gives_whole_rows_or_nothing(self, large: Path, start: int) -> None:
         data = large.read_bytes()
         place = len(data) // 2 + start
-        rows = proposal._rows_at(data[place : place + 5000], proposal.Dialect(), 3)
-        assert all(row[0] == row[2] for row in rows)
-        assert len(rows) > 5
+        found = sampling._rows_at(data[place : place + 5000], Dialect(), 3)
+        assert found is not None
+        assert all(row[0] == row[2] for row in found.rows)
+        assert len(found.rows) > 5
+        assert found.text in data
+
+    def test_rows_are_estimated_with_an_error_that_holds(self, large: Path) -> None:
+        with open_source(str(large)) as source:
+            header = Header(("id", "note", "amount"), len(b"id,note,amount\n"))
+            found = sampling.sample(source, header, source.identity.size_bytes, Dialect())
+            estimate = found.rows()
+            assert estimate is not None
+            blocks = split(source.read_from(header.end_byte), Position(0, 0), Dialect(), lambda: 1 << 20)
+            rows = sum(block.rows for block in blocks)
+        assert abs(estimate[0] - rows) <= max(1, estimate[1])
+        assert 0 < estimate[1] < rows // 5
 
 
 class TestRefusals:

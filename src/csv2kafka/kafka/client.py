@@ -266,6 +266,11 @@ class Client:
 
     async def ask_coordinator(self, transactional_id: str, request: Any) -> Any:
         """Send to the transaction coordinator, once."""
+        await self.find_coordinator(transactional_id)
+        return await self._send(self._coordinators[transactional_id], request)
+
+    async def find_coordinator(self, transactional_id: str) -> None:
+        """Unless it is known. Raises Denied where the transactional id may not even be seen."""
         if transactional_id not in self._coordinators:
             answer = await self._send(
                 self._any_node(), FindCoordinatorRequest(transactional_id, _TRANSACTION_COORDINATOR)
@@ -273,7 +278,6 @@ class Client:
             check(answer.error_code, f"finding the coordinator of {transactional_id}")
             self._coordinators[transactional_id] = answer.coordinator_id
             await self._connections.force_metadata_update()
-        return await self._send(self._coordinators[transactional_id], request)
 
     async def ask_any(self, request: Any) -> Any:
         """Send to any broker, once. Admin requests are forwarded to the controller by it."""

@@ -124,6 +124,11 @@ def metadata(topics: list[str]) -> Call:
     return Call(MetadataRequest([(NO_UUID, name, _NO_TAGS) for name in topics], False, False, False, _NO_TAGS))
 
 
+def permissions(topics: list[str]) -> Call:
+    """As `metadata`, with what this client may do to the topics and to the cluster: bit N stands for operation N."""
+    return Call(MetadataRequest([(NO_UUID, name, _NO_TAGS) for name in topics], False, True, True, _NO_TAGS))
+
+
 class CreateTopicsResponse(Response):
     API_KEY = 19
     API_VERSION = 4

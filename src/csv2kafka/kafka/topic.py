@@ -57,7 +57,7 @@ async def prepare(
             )
         view = await _create(client, name, new_settings)
     spread = spread and partition is None
-    chosen = sorted(view.leaders) if spread else [_choose(name, view, partition)]
+    chosen = sorted(view.leaders) if spread else [choose(name, view, partition)]
     settings = await _settings(client, name)
     _check_settings(name, settings)
     if view.replicas < 3:
@@ -71,7 +71,8 @@ async def prepare(
     return tuple(Target(Partition(name, view.topic_id, number), view.cluster_id, limit_bytes) for number in chosen)
 
 
-def _choose(name: str, view: TopicView, partition: int | None) -> int:
+def choose(name: str, view: TopicView, partition: int | None) -> int:
+    """The partition that all rows go to. Raises TopicError where that is not clear."""
     count = len(view.leaders)
     if partition is None:
         if count > 1:
