@@ -36,6 +36,7 @@ def aws_credentials() -> Iterator[None]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("CSV2KAFKA_LOG_FORMAT", "text")  # as on a terminal; test_logs.py has the other one
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION"):
             patch.delenv(name, raising=False)

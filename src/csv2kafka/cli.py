@@ -106,6 +106,7 @@ def run(
     job_id: options.JobId = None,
     checkpoint: options.Checkpoint = None,
     checkpoint_interval: options.CheckpointInterval = None,
+    max_bytes_per_s: options.MaxBytesPerS = None,
     delimiter: options.Delimiter = None,
     quote: options.Quote = None,
     escape: options.Escape = None,
@@ -126,6 +127,7 @@ def run(
     region: options.Region = None,
     profile: options.Profile = None,
     config: options.Config = None,
+    log_format: options.LogFormat = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -185,7 +187,7 @@ def broker(port: options.Port = None, data_dir: options.DataDir = None) -> int:
     from csv2kafka import logs  # noqa: PLC0415
     from csv2kafka.devbroker import serve  # noqa: PLC0415
 
-    logs.set_up()
+    logs.set_up(logs.TEXT)
     logging.getLogger(__name__).info(
         "starting Apache Kafka (the first start downloads it, about 44 MB); Ctrl-C stops it"
     )

@@ -47,7 +47,7 @@ def load(
 
     keep_freed_memory()
     failpoints.arm(os.environ)
-    logs.set_up(quiet=quiet, verbose=verbose)
+    logs.set_up(settings.log_format, quiet=quiet, verbose=verbose)
     stop = threading.Event()
 
     def abandon(message: str, exit_code: int) -> None:

@@ -5,6 +5,7 @@ Heavy imports (Numba, boto3, aiokafka, pydantic) happen inside the commands, so 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -52,9 +53,11 @@ def replay(
     delivery: options.Delivery = None,
     job_id: options.JobId = None,
     checkpoint: options.Checkpoint = None,
+    max_bytes_per_s: options.MaxBytesPerS = None,
     region: options.Region = None,
     profile: options.Profile = None,
     config: options.Config = None,
+    log_format: options.LogFormat = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -114,7 +117,7 @@ def verify(
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
     from csv2kafka.settings import load_kafka, load_run  # noqa: PLC0415
 
-    logs.set_up(quiet=quiet)
+    logs.set_up(os.environ.get("CSV2KAFKA_LOG_FORMAT") or logs.AUTO, quiet=quiet)
     if topic is None:
         find: dict[str, Any] = {
             "store": store_of(context),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from csv2kafka import failpoints, recordbatch, shaping
+from csv2kafka import failpoints, logs, recordbatch, shaping
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import Csv2KafkaError, JobConflict
@@ -81,6 +81,8 @@ def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopF
 def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify) -> Receipt:
     """`run` with parts of the caller's own."""
     job_id = settings.job_id or default_job_id(settings.source, settings.topic, settings.partition)
+    logs.whereabouts.clear()
+    logs.whereabouts["job"] = job_id
     store = parts.store or open_store(settings.checkpoint_url, job_id, region=settings.region, profile=settings.profile)
     found = store.acquire(job_id)
     held_s = time.monotonic()
@@ -198,6 +200,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             stop=stop,
             began_s=run.held_s,
             checkpoint_interval_rows=settings.checkpoint_interval_rows,
+            max_bytes_per_s=settings.max_bytes_per_s,
             rows_total=run.parts.rows_total,
             sender_factory=run.parts.sender_factory,
         )

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TextIO
 
 NAME = "csv2kafka"
+EXTRA = "fields"  # attribute of a record: what else its line of JSON says
 _REPEAT_AFTER_S = 30.0
 _RED, _YELLOW, _DIM = "31", "33", "2"
 
+AUTO, TEXT, JSON = "auto", "text", "json"
+# What each line of JSON says as well, as far as it is known: job, row and offset (the last one acknowledged).
+whereabouts: dict[str, str | int] = {}
 
-def set_up(*, quiet: bool = False, verbose: bool = False) -> None:
-    """Send log records to whatever is stderr when they come. `quiet`: warnings only; `verbose`: details as well."""
+
+def set_up(log_format: str = AUTO, *, quiet: bool = False, verbose: bool = False) -> None:
+    """Send log records to whatever is stderr when they come. `quiet`: warnings only; `verbose`: details as well.
+
+    log_format: text, json, or auto: text on a terminal, lines of JSON elsewhere.
+    """
     handler = _StderrHandler()
-    handler.setFormatter(_Terminal() if sys.stderr.isatty() else _Plain())
+    is_terminal = sys.stderr.isatty()
+    is_json = log_format == JSON or (log_format == AUTO and not is_terminal)
+    handler.setFormatter(_Json() if is_json else _Terminal() if is_terminal else _Plain())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -87,6 +99,27 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         return f"{moment} {record.levelname:<7} {_origin(record)}: {super().format(record)}"
+
+
+class _Json(logging.Formatter):
+    """One object a line, for who collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        said = {"time": moment, "level": record.levelname, "logger": _origin(record), "message": record.getMessage()}
+        said |= getattr(record, EXTRA, {})
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said | whereabouts, ensure_ascii=False)
+
+
+def tell_failure(message: str, hint: str, exit_code: int) -> bool:
+    """Log an error as a line of JSON, if that is what is written. False: it is for the terminal."""
+    handlers = logging.getLogger().handlers
+    if not any(isinstance(handler.formatter, _Json) for handler in handlers):
+        return False
+    logging.getLogger(NAME).error(message, extra={EXTRA: {"hint": hint, "exit_code": exit_code}})
+    return True
 
 
 def _origin(record: logging.LogRecord) -> str:

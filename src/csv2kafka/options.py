@@ -115,6 +115,22 @@ CheckpointInterval = Annotated[
         help="Checkpoint after so many rows, too, not only every second. (CSV2KAFKA_CHECKPOINT_INTERVAL)",
     ),
 ]
+MaxBytesPerS = Annotated[
+    int | None,
+    typer.Option(
+        "--max-bytes-per-s",
+        metavar="BYTES",
+        min=1,
+        help="Send no faster, counted as batches go to the brokers (compressed). (CSV2KAFKA_MAX_BYTES_PER_S)",
+    ),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="text or json; by default text on a terminal, a JSON object a line elsewhere. (CSV2KAFKA_LOG_FORMAT)",
+    ),
+]
 Delimiter = Annotated[
     str | None,
     typer.Option(metavar="CHAR", help="Between fields; a comma by default, \\t is a tab. (CSV2KAFKA_DELIMITER)"),

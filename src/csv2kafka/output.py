@@ -10,7 +10,7 @@ import traceback
 from typing import Any, TextIO
 
 from csv2kafka.errors import Csv2KafkaError
-from csv2kafka.logs import styled
+from csv2kafka.logs import styled, tell_failure
 
 _RED, _BOLD = "31;1", "1"
 
@@ -31,8 +31,9 @@ class Output:
 
     def failure(self, message: str, hint: str, exit_code: int) -> None:
         """Say on stderr what went wrong and what to do; with JSON, say it on stdout as well."""
-        hint_lines = f"{styled('hint:', _BOLD, sys.stderr)} {hint}\n" if hint else ""
-        write(sys.stderr, f"{styled('error:', _RED, sys.stderr)} {message}\n{hint_lines}")
+        if not tell_failure(message, hint, exit_code):
+            hint_lines = f"{styled('hint:', _BOLD, sys.stderr)} {hint}\n" if hint else ""
+            write(sys.stderr, f"{styled('error:', _RED, sys.stderr)} {message}\n{hint_lines}")
         if self._as_json:
             fields = {"status": "failed", "error": message, "hint": hint, "exit_code": exit_code}
             self._tell(json.dumps(fields, ensure_ascii=False))

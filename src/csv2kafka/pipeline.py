@@ -20,13 +20,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from csv2kafka import failpoints, quarantine
+from csv2kafka import failpoints, logs, quarantine
 from csv2kafka.encoder import Encoded
 from csv2kafka.errors import BadData, CheckpointUnavailable, ConfigError, Csv2KafkaError, Fenced
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Quarantine
+from csv2kafka.pace import Pace
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
 from csv2kafka.threads import close, in_thread, started_pool
@@ -72,6 +73,7 @@ class Pipeline:
         stop: StopFlag,
         began_s: float,
         checkpoint_interval_rows: int | None = None,
+        max_bytes_per_s: int | None = None,
         rows_total: int | None = None,
         sender_factory: SenderFactory = Sender,
     ) -> None:
@@ -81,6 +83,7 @@ class Pipeline:
         self._keeper = job.keeper
         self._stop = stop
         self._interval_rows = checkpoint_interval_rows
+        self._pace = Pace(max_bytes_per_s)
         self._rows_total = rows_total
         self._sender_factory = sender_factory
         self._has_taken_over = False
@@ -201,6 +204,7 @@ class Pipeline:
                     if too_many is not None:
                         bad = too_many
                         break
+                    await self._pace.take(sum(batch.size_bytes for batch in portion.batches))
                     await self._keeper.held()
                     if not all(senders[batch.lane].can_send(batch) for batch in portion.batches):
                         await self._acknowledge(senders, unacknowledged, keep=0)
@@ -315,6 +319,7 @@ class Pipeline:
             quarantine=bad,
             log=replace(checkpoint.log, lanes=tuple(lanes)),
         )
+        logs.whereabouts.update(row=portion.end.row, offset=lanes[0].next_offset - 1)
         saved = self._keeper.saved
         due = self._interval_rows and saved and portion.end.row - saved.last_line >= self._interval_rows
         self._keeper.offer(self.checkpoint, at_once=bool(due))

@@ -98,9 +98,11 @@ class RunSettings(RecordSettings, StoreSettings):
     partition: int | None = Field(default=None, ge=0)
     compression: Literal["lz4", "zstd", "gzip", "snappy", "none"] = "lz4"
     checkpoint_interval_rows: int | None = Field(default=None, gt=0, validation_alias="CSV2KAFKA_CHECKPOINT_INTERVAL")
+    max_bytes_per_s: int | None = Field(default=None, gt=0)
     create_topic: bool = True
     delivery: Delivery = FENCED
     accept_new_producer_id: bool = False
+    log_format: Literal["auto", "text", "json"] = "auto"
     enable_metrics: bool = Field(default=False, validation_alias="ENABLE_METRICS")
     metrics_namespace: str = Field(default="CSVToKafka", min_length=1)
 

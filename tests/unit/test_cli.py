@@ -55,6 +55,7 @@ class Jobs(ModuleType):
 @pytest.fixture(autouse=True)
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     clear_options(monkeypatch)
+    monkeypatch.setenv("CSV2KAFKA_LOG_FORMAT", "text")
     fake = Jobs()
     monkeypatch.setitem(sys.modules, "csv2kafka.jobs", fake)
     monkeypatch.setattr(csv2kafka, "jobs", fake, raising=False)
@@ -94,7 +95,7 @@ class TestRun:
             *("--encoding", "Windows_1252", "--decompress", "gzip", "--quote", "'", "--escape", "\\", "--no-header"),
             *("--columns", 'a,"b,c"', "--skip-lines", "2", "--null-value", "", "--schema", "s.json", "--format", "csv"),
             *("--key", "a", "--key", "b,c", "--headers", "provenance", "--header", "x=1", "--header", "y=a=b"),
-            *("--bad-rows", "quarantine", "--bad-rows-to", "./bad", "--max-bad-rows", "1%"),
+            *("--bad-rows", "quarantine", "--bad-rows-to", "./bad", "--max-bad-rows", "1%", "--max-bytes-per-s", "9"),
             *("--no-create-topic", "--delivery", "lease-only", "--accept-new-producer-id"),
             *("--region", "eu-west-1", "--profile", "ops"),
             *("-X", "security.protocol=SASL_PLAINTEXT", "-X", "client.id = me"),
@@ -131,6 +132,8 @@ class TestRun:
             "max_bad_rows": "1%",
             "region": "eu-west-1",
             "profile": "ops",
+            "log_format": "text",
+            "max_bytes_per_s": 9,
             "enable_metrics": False,
             "metrics_namespace": "Loads",
         }

@@ -151,7 +151,7 @@ class TestBar:
     @pytest.mark.usefixtures("fresh_logging")
     def test_log_lines_stand_above_the_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = Terminal(monkeypatch, 90)
-        logs.set_up()
+        logs.set_up(logs.TEXT)
         sink = progress_sink()
         logging.getLogger("csv2kafka.jobs").info("created topic orders")
         sink.record(SAMPLE)
@@ -233,7 +233,7 @@ class TestFacts:
 @pytest.mark.usefixtures("fresh_logging")
 class TestLogs:
     def test_without_a_terminal_a_line_has_time_and_level(self, capsys: pytest.CaptureFixture[str]) -> None:
-        logs.set_up()
+        logs.set_up(logs.TEXT)
         logging.getLogger("csv2kafka.kafka.topic").info("created")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO    csv2kafka: created\n", capsys.readouterr().err)
 
@@ -242,14 +242,14 @@ class TestLogs:
         [(True, False, "WE"), (False, False, "IWE"), (False, True, "DIWE")],
     )
     def test_levels(self, capsys: pytest.CaptureFixture[str], quiet: bool, verbose: bool, levels: str) -> None:
-        logs.set_up(quiet=quiet, verbose=verbose)
+        logs.set_up(logs.TEXT, quiet=quiet, verbose=verbose)
         log = logging.getLogger("csv2kafka.jobs")
         for write, letter in ((log.debug, "D"), (log.info, "I"), (log.warning, "W"), (log.error, "E")):
             write(letter)
         assert [line[-1] for line in capsys.readouterr().err.splitlines()] == list(levels)
 
     def test_the_kafka_client_is_heard_once_and_never_as_an_error(self, capsys: pytest.CaptureFixture[str]) -> None:
-        logs.set_up()
+        logs.set_up(logs.TEXT)
         client = logging.getLogger("aiokafka.client")
         for _ in range(3):
             client.error('Unable connect to "%s:%s"', "127.0.0.1", 9092)
@@ -262,14 +262,14 @@ class TestLogs:
         ]
 
     def test_what_the_kafka_client_repeats_comes_again_after_a_while(self, capsys: pytest.CaptureFixture[str]) -> None:
-        logs.set_up()
+        logs.set_up(logs.TEXT)
         for created in (1_000.0, 1_029.0, 1_031.0):
             record = logging.makeLogRecord({"name": "aiokafka.conn", "levelno": 40, "msg": "away", "created": created})
             logging.getLogger("aiokafka.conn").handle(record)
         assert capsys.readouterr().err.count("away") == 2
 
     def test_signatures_and_requests_are_never_logged(self, capsys: pytest.CaptureFixture[str]) -> None:
-        logs.set_up(verbose=True)
+        logs.set_up(logs.TEXT, verbose=True)
         for name in ("botocore.auth", "boto3", "urllib3", "s3transfer"):
             logging.getLogger(name).info("secret")
         logging.getLogger("aiokafka.conn").debug("secret")
@@ -277,7 +277,7 @@ class TestLogs:
 
     def test_a_closed_stderr_fails_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stderr = io.StringIO()
-        logs.set_up()
+        logs.set_up(logs.TEXT)
         monkeypatch.setattr(sys, "stderr", stderr)
         stderr.close()
         logging.getLogger("csv2kafka").warning("nobody hears this")
