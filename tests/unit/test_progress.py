@@ -155,10 +155,11 @@ class TestBar:
         sink = progress_sink()
         logging.getLogger("csv2kafka.jobs").info("created topic orders")
         sink.record(SAMPLE)
+        raw = terminal.read_until("25.0 %")  # what paints it is loaded by then, however long that takes
         logging.getLogger("csv2kafka.jobs").warning("replication below 3")
         sink.record(END)
         sink.close()
-        lines = screen(terminal.close(), 90)
+        lines = screen(raw + terminal.close(), 90)
         assert lines[:2] == ["created topic orders", "warning: replication below 3"]
         assert lines[2].startswith("100.0 % ")
         assert lines[3:] == [""]
