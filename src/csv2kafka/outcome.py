@@ -36,6 +36,7 @@ def already_complete(found: Checkpoint, settings: RunSettings, source: Source) -
         rows_per_s=0.0,
         resumed_at_row=found.last_line,
         startup_s=None,
+        crc32c=_hex(found.crc32c),
         quarantine=_quarantine(found),
     )
 
@@ -62,6 +63,7 @@ def receipt_of(pipeline: Pipeline, job: Job, status: str) -> Receipt:
         rows_per_s=rows_this_run / (time.monotonic() - progress.sending_since_s),  # start-up stands apart
         resumed_at_row=progress.rows_before,
         startup_s=progress.startup_s,
+        crc32c=_hex(checkpoint.crc32c),
         quarantine=_quarantine(checkpoint),
     )
 
@@ -90,3 +92,7 @@ def _quarantine(checkpoint: Checkpoint) -> QuarantineReceipt | None:
         return None
     offsets = (lane.first_offset, lane.next_offset) if lane else (None, None)
     return QuarantineReceipt(quarantine.place, quarantine.rows, dict(quarantine.reasons), *offsets)
+
+
+def _hex(crc32c: int | None) -> str | None:
+    return None if crc32c is None else f"{crc32c:08x}"

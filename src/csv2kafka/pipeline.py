@@ -14,7 +14,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from csv2kafka.kafka.sender import EpochUsedUp, Footing, Sender, TakeOverAgain
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Block, Checkpoint, JobStatus, Portion, Position, Quarantine
 from csv2kafka.pace import Pace
+from csv2kafka.recordbatch import checksum
 from csv2kafka.splitter import split
 from csv2kafka.takeover import Job, take_over
 from csv2kafka.threads import close, in_thread, started_pool
@@ -314,6 +315,7 @@ class Pipeline:
             last_line=portion.end.row,
             byte_offset=portion.end.byte_offset,
             restart=self._job.source.restart_before(portion.end.byte_offset),
+            crc32c=None if checkpoint.crc32c is None else checksum(portion.text, checkpoint.crc32c),
             rows_per_s=self.progress.rows_per_s(portion.end.row),
             total_sent=checkpoint.total_sent + portion.rows - len(portion.bad_rows),
             quarantine=bad,
@@ -341,10 +343,7 @@ class Pipeline:
         is_final = isinstance(error, BadData | ConfigError)
         status = JobStatus.FAILED if is_final else JobStatus.IN_PROGRESS
         self.checkpoint = replace(self.checkpoint, status=status, last_error=error.message)
-        if is_final:
-            await self._keeper.save(self.checkpoint)
-            return
-        with suppress(Csv2KafkaError):
+        with nullcontext() if is_final else suppress(Csv2KafkaError):
             await self._keeper.save(self.checkpoint)
 
     async def _watch_topics(self) -> None:

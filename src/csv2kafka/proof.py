@@ -113,6 +113,16 @@ def row_after(source: Source, dialect: Dialect, start: Position, rows: int) -> P
     return position
 
 
+def checksum_until(source: Source, end_byte: int, start_byte: int = 0, before: int = 0) -> int:
+    """CRC32C of the text until `end_byte`, going on with `before` at `start_byte`."""
+    left_bytes = end_byte - start_byte
+    with closing(source.read_from(start_byte)) as chunks:
+        while left_bytes > 0 and (chunk := next(chunks, None)) is not None:
+            before = recordbatch.checksum(memoryview(chunk)[:left_bytes], before)
+            left_bytes -= len(chunk)
+    return before
+
+
 def _differs(source: Source, target: Target, batch: BatchHeader | None, rows: str) -> JobConflict:
     where = f"offsets {batch.base_offset} to {batch.next_offset - 1}" if batch else "the end"
     return JobConflict(

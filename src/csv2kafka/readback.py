@@ -13,8 +13,6 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import TypeVar
 
-from crc32c import crc32c
-
 from csv2kafka import recordbatch
 from csv2kafka.comparison import Comparison, Difference
 from csv2kafka.encoder import Encoded, Encoder
@@ -72,7 +70,7 @@ class _Text:
     def rows(self) -> Iterator[bytes]:
         with closing(self._source.read_from(0)) as chunks:
             for chunk in chunks:
-                self.crc = crc32c(chunk, self.crc)
+                self.crc = recordbatch.checksum(chunk, self.crc)
                 left = self._header_bytes - self.bytes
                 self.bytes += len(chunk)
                 if left < len(chunk):

@@ -92,9 +92,10 @@ def _rows(receipt: Receipt) -> str:
 
 
 def _bytes(receipt: Receipt) -> str:
+    crc32c = f", CRC32C {receipt.crc32c}" if receipt.crc32c else ""
     if receipt.bytes == receipt.source.size_bytes:
-        return f"{receipt.bytes:,} ({human.size(receipt.bytes)})"
-    return f"{receipt.bytes:,} of {receipt.source.size_bytes:,} ({human.size(receipt.bytes)})"
+        return f"{receipt.bytes:,} ({human.size(receipt.bytes)}{crc32c})"
+    return f"{receipt.bytes:,} of {receipt.source.size_bytes:,} ({human.size(receipt.bytes)}{crc32c})"
 
 
 def _startup(receipt: Receipt) -> str:

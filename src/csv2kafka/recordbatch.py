@@ -72,6 +72,11 @@ def seal(batch: Batch, producer_id: int, producer_epoch: int, base_sequence: int
     return b"".join((struct.pack(">qiibI", 0, length, -1, 2, crc), checked, batch.records))
 
 
+def checksum(data: bytes | memoryview, before: int = 0) -> int:
+    """CRC32C of `data` behind data whose checksum is `before`."""
+    return int(crc32c(data, before))
+
+
 def headers(data: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
     """The whole batches of a Fetch answer with their records as they are; a last batch cut short is left out.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from csv2kafka import failpoints, proof
@@ -126,25 +127,25 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         last_line=proven.position.row,
         byte_offset=proven.position.byte_offset,
         restart=job.source.restart_before(proven.position.byte_offset),
+        crc32c=await _checksum(job, checkpoint, proven.position),
         total_sent=checkpoint.total_sent + proven.position.row - checkpoint.last_line,
         log=replace(log, lanes=lanes),
     )
     await job.keeper.save(checkpoint)
     failpoints.reach("takeover_saved")
-    if any(own.rows for own in owns):
-        _LOG.info("%d rows behind the checkpoint were already in the topic", sum(own.rows for own in owns))
-    footings = tuple(
-        _footing(target, producer, read, lane, since_s)
-        for target, read, lane in zip(job.targets, reads, lanes, strict=True)
-    )
-    return Standing(checkpoint, footings, foreign_records)
+    if rows := sum(own.rows for own in owns):
+        _LOG.info("%d rows behind the checkpoint were already in the topic", rows)
+    return Standing(checkpoint, _footings(job, producer, reads, lanes, since_s), foreign_records)
 
 
-def _footing(
-    target: Target, producer: fence.ProducerEpoch, read: tail.Tail, lane: LanePosition, since_s: float
-) -> Footing:
-    own_offset = lane.next_offset - 1 if lane.last_own else None
-    return Footing(target.partition, producer, read.end_offset, read.timestamp_ms, since_s, own_offset)
+def _footings(
+    job: Job, producer: fence.ProducerEpoch, reads: list[tail.Tail], lanes: Sequence[LanePosition], since_s: float
+) -> tuple[Footing, ...]:
+    found = []
+    for target, read, lane in zip(job.targets, reads, lanes, strict=True):
+        own_offset = lane.next_offset - 1 if lane.last_own else None
+        found.append(Footing(target.partition, producer, read.end_offset, read.timestamp_ms, since_s, own_offset))
+    return tuple(found)
 
 
 async def _new_producer(job: Job, log: LogPosition, *, is_first: bool) -> fence.ProducerEpoch:
@@ -221,7 +222,16 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         record_shape=job.encoder.shape.as_json(),
         log=LogPosition(job.targets[0].cluster_id, tuple(lanes)),
         quarantine=job.bad_rows.quarantine,
+        crc32c=await asyncio.to_thread(proof.checksum_until, job.source, position.byte_offset),
     )
+
+
+async def _checksum(job: Job, checkpoint: Checkpoint, end: Position) -> int | None:
+    """Of the text until `end`; None where an earlier version of this program, or another one, has begun without."""
+    start_byte, before = checkpoint.byte_offset or 0, checkpoint.crc32c
+    if before is None or end.byte_offset == start_byte:
+        return before
+    return await asyncio.to_thread(proof.checksum_until, job.source, end.byte_offset, start_byte, before)
 
 
 async def _rewind_file(job: Job, found: Checkpoint | None, checkpoint: Checkpoint) -> None:

@@ -55,12 +55,13 @@ def produce(load: CliLoad, values: list[bytes], topic: str | None = None) -> Non
 def test_an_exact_job(load: CliLoad) -> None:
     load.crash_at("batch_acked", 7)
     produce(load, [b"of another program"] * 3)
-    assert load.run().returncode == 0
+    ended = load.run()
+    assert ended.returncode == 0, ended
     produce(load, [b"and another"])
     code, found = verify_job(load)
     assert (code, found["status"], found["rows"], found["records"]) == (0, "exact", ROWS, ROWS)
     assert found["bytes"] == load.path.stat().st_size
-    assert found["crc32c"] == f"{crc32c(load.path.read_bytes()):08x}"
+    assert found["crc32c"] == f"{crc32c(load.path.read_bytes()):08x}" == ended.receipt["crc32c"]
     assert found["differences"] == []
 
 

@@ -63,6 +63,8 @@ def run(data: bytes, start: Position, columns: tuple[str, ...], setup: Setup) ->
             encoded = encoder.encode(block)
             for portion in encoded.portions:
                 check(portion.start.row == row, "portion's first row", portion.start.row, row)
+                text = data[portion.start.byte_offset : portion.end.byte_offset]
+                check(bytes(portion.text) == text, "portion's text", portion.text, text)
                 row = portion.end.row
                 got.portions.append(portion)
                 got.lanes.append(_lanes_of(portion, setup))
@@ -183,7 +185,7 @@ def _block(part: bytes, portion: Portion) -> Block:
 
 def _check_left_out(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
     """Records that are in the log already are left out, and of the others only those that are asked for are framed."""
-    if not got.portions:
+    if not any(got.lanes):
         return
     portion, lanes = got.portions[-1], got.lanes[-1]
     part = padded(data[portion.start.byte_offset : portion.end.byte_offset])

@@ -69,6 +69,7 @@ CHECKPOINT_FIELDS: dict[str, type] = {
     **_SOURCE_FIELDS,
     **_LOG_FIELDS,
     **_QUARANTINE_FIELDS,
+    "crc32c": int,
     "rows_per_s": int,
     "last_error": str,
     "checksum": str,
@@ -102,6 +103,7 @@ def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:
         "timestamp": timestamp,
         "byte_offset": checkpoint.byte_offset,
         "record_shape": checkpoint.record_shape,
+        "crc32c": checkpoint.crc32c,
         "rows_per_s": checkpoint.rows_per_s,
         "last_error": checkpoint.last_error,
     }
@@ -148,6 +150,7 @@ def from_item(item: Item) -> Checkpoint | None:
         log=_log(item),
         restart=_restart(item),
         quarantine=_quarantine(item),
+        crc32c=number(item, "crc32c"),
         rows_per_s=number(item, "rows_per_s"),
         last_error=text(item, "last_error"),
         timestamp=str(item.get("timestamp", "")),  # shown, never computed with: any form will do
