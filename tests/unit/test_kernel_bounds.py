@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support import csvgen, kernel_checks
 from tests.support.kernel_checks import Arena, Call
+from tests.support.record_oracle import Recipe, Rule
 from tests.support.setup import Setup
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +105,9 @@ class TestCanaries:
         """The guessed header is short by as much as it can be: the whole value moves up."""
         file = b"a\n1\n" + b"x" * value_bytes
         kernel_checks.check_every_size(file, Setup(), last_sizes=200)
+
+    def test_every_buffer_size_for_keys_of_columns_that_are_dropped(self) -> None:
+        """Each leaves the record as soon as it is read, and stays in the key: its memory is the first to be full."""
+        recipe = Recipe(rules=(Rule(), *[Rule(dropped=True)] * 5), key=(1, 2, 3, 4, 5))
+        body = b"a,b,c,d,e,f\n" + b",".join([b"x", *[b"y" * 90] * 5]) + b"\n"
+        kernel_checks.check_every_size(body, Setup(recipe=recipe))
