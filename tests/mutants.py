@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "guard: cluster, topic id and partition are not the checkpoint's",
         "takeover.py",
-        "        guards.same_topics(found.log, job.targets)\n",
+        "        guards.same_topics(log, job.targets)\n",
         "",
         f"{INTEGRATION}/test_delivery.py::test_a_topic_made_again_and_filled_by_others_is_refused",
     ),
