@@ -71,6 +71,7 @@ VENDORS = {
     "llvmlite": {"simd"},
     "lz4": {"recordbatch", "sources.decompress"},
     "numba": {"simd"},
+    "prometheus_client": {"metrics.prometheus"},
     "pydantic": {"input_settings", "settings"},
     "pydantic_settings": {"input_settings", "settings"},
     "rich": {"metrics.progress"},
@@ -114,7 +115,8 @@ IMPURE = {"asyncio", "datetime", "logging", "os", "pathlib", "random", "shutil",
 FILE_LINES, FUNCTION_LINES = 400, 60
 # No file may speak of the place where it was written.
 FOREIGN_WORDS = ("shared" + "/", "/work" + "/")
-TEXTS = ("src", "tests", "bench", "docs", ".github", ".ci", "README.md", "compose.yaml", "dev", "pyproject.toml")
+FOLDERS = ("src", "tests", "bench", "deploy", "docs", ".github", ".ci")
+TEXTS = (*FOLDERS, "README.md", "compose.yaml", "dev", "pyproject.toml")
 
 
 def name_of(path: Path) -> str:

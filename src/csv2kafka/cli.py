@@ -122,6 +122,8 @@ def run(
     bad_rows: options.BadRows = None,
     bad_rows_to: options.BadRowsTo = None,
     max_bad_rows: options.MaxBadRows = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_host: options.MetricsHost = None,
     encoding: options.Encoding = None,
     decompress: options.Decompress = None,
     region: options.Region = None,

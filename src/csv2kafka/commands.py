@@ -15,6 +15,8 @@ import typer
 from csv2kafka.output import Output
 
 if TYPE_CHECKING:
+    from csv2kafka.metrics import MetricsSink
+    from csv2kafka.metrics.monitor import Monitor
     from csv2kafka.replay import QuarantinedJob
     from csv2kafka.settings import RunSettings, StoreSettings
 
@@ -54,17 +56,42 @@ def load(
         output.failure(message, "run the same command again to go on", exit_code)
 
     with StopSignals(stop, announce=log.info, abandon=abandon) as signals:
+        monitor = _monitor(settings)
         from csv2kafka import jobs  # noqa: PLC0415  # seconds, when Numba has to compile: signals count already
 
-        sinks = [] if quiet else [progress_sink()]
+        sinks: list[MetricsSink] = [] if quiet else [progress_sink()]
+        sinks += [monitor] if monitor else []
         load = mended.load if mended else jobs.run
         try:
             outcome = load(settings, sinks=sinks, stop=stop, notify=log.info)
+        except Exception as error:
+            if monitor:
+                monitor.failed(error)
+            raise
         finally:
             for sink in sinks:
                 sink.close()
+        if monitor:
+            monitor.ended(outcome.status)
         output.result(receipt.as_text(outcome), receipt.as_dict(outcome))
         return signals.exit_code or 0 if outcome.status == "stopped" else 0
+
+
+def _monitor(settings: RunSettings) -> Monitor | None:
+    """Answers from now on until the process is gone, if anybody wants to look."""
+    if settings.metrics_port is None:
+        return None
+    from csv2kafka.metrics.monitor import Monitor  # noqa: PLC0415
+
+    monitor = Monitor(
+        settings.metrics_host,
+        settings.metrics_port,
+        job_id=settings.job,
+        source=settings.source,
+        topic=settings.topic,
+    )
+    log.info("watch this run at %s (Prometheus: %smetrics)", monitor.url, monitor.url)
+    return monitor
 
 
 def reach(context: typer.Context) -> dict[str, Any]:

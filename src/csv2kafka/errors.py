@@ -20,7 +20,8 @@
        |- JobConflict              the checkpoint and the log (or the options) contradict each other
        `- CheckpointMissing        the checkpoint's table or folder is not there
 
-Any other exception is a bug. Nothing here logs; the command line prints message and hint.
+Any other exception is a bug. Nothing here logs; the command line prints message and hint. `kind` is the name under
+which metrics count an error.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from __future__ import annotations
 import errno
 
 from csv2kafka.model import Position
+
+KINDS = ("bad_data", "bug", "checkpoint", "config", "denied", "kafka", "lease", "machine", "source", "usage")
 
 _NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_MORE_THREADS = "can't start new thread"  # Python's words, its only sign
@@ -48,6 +51,7 @@ class Csv2KafkaError(Exception):
     """Base of all operating errors. `hint` says what the user can do now; `exit_code` is the process's."""
 
     exit_code = 70
+    kind = "bug"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -57,10 +61,12 @@ class Csv2KafkaError(Exception):
 
 class UsageError(Csv2KafkaError):
     exit_code = 2
+    kind = "usage"
 
 
 class BadData(Csv2KafkaError):
     exit_code = 65
+    kind = "bad_data"
 
 
 class BadHeader(BadData):
@@ -86,6 +92,7 @@ class BadRow(BadData):
 
 class SourceError(Csv2KafkaError):
     exit_code = 66
+    kind = "source"
 
 
 class SourceMissing(SourceError):
@@ -98,34 +105,37 @@ class SourceChanged(SourceError):
 
 class Retryable(Csv2KafkaError):
     exit_code = 75
+    kind = "machine"  # what is none of the ones below: memory, open files, threads
 
 
 class SourceUnavailable(Retryable):
-    pass
+    kind = "source"
 
 
 class KafkaUnavailable(Retryable):
-    pass
+    kind = "kafka"
 
 
 class CheckpointUnavailable(Retryable):
-    pass
+    kind = "checkpoint"
 
 
 class JobHeld(Retryable):
-    pass
+    kind = "lease"
 
 
 class Fenced(Retryable):
-    pass
+    kind = "lease"
 
 
 class Denied(Csv2KafkaError):
     exit_code = 77
+    kind = "denied"
 
 
 class ConfigError(Csv2KafkaError):
     exit_code = 78
+    kind = "config"
 
 
 class TopicError(ConfigError):

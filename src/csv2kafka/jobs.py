@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,15 +57,6 @@ class Parts:
     shape_of: Callable[[Header, TextFormat, str], RecordShape] | None = None  # columns, text, the source's name
 
 
-def default_job_id(source: str, topic_name: str, partition: int | None) -> str:
-    """The name of a job that was given none: readable, and the same for the same source, topic and partition."""
-    if "://" not in source:
-        source = os.path.abspath(source)
-    digest = hashlib.sha256("\0".join((source, topic_name, str(partition or 0))).encode()).hexdigest()[:8]
-    stem = re.sub(r"[^A-Za-z0-9._-]", "-", source.rstrip("/").rsplit("/", 1)[-1])[:60]
-    return f"{stem}-{topic_name}-{partition or 0}-{digest}"
-
-
 def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopFlag, notify: Notify) -> Receipt:
     """Load the file, from where the job stands. Blocks until done or told to stop.
 
@@ -80,7 +68,7 @@ def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopF
 
 def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify) -> Receipt:
     """`run` with parts of the caller's own."""
-    job_id = settings.job_id or default_job_id(settings.source, settings.topic, settings.partition)
+    job_id = settings.job
     logs.whereabouts.clear()
     logs.whereabouts["job"] = job_id
     store = parts.store or open_store(settings.checkpoint_url, job_id, region=settings.region, profile=settings.profile)

@@ -44,6 +44,7 @@ class Keeper:
     ) -> None:
         self.saved = found
         self.saves = 0
+        self.failures = 0  # calls that the store did not answer
         self._store = store
         self._patience_s = patience_s
         self._clock_s = clock_s
@@ -52,6 +53,11 @@ class Keeper:
         self._turn = asyncio.Lock()
         self._answered_s = clock_s()
         self._answered = asyncio.Event()
+
+    @property
+    def age_s(self) -> float:
+        """Since the store last took the newest checkpoint, or said that it has it."""
+        return self._clock_s() - self._answered_s
 
     async def __aenter__(self) -> Self:
         self.keeping = asyncio.create_task(self._keep())  # ends only by failing
@@ -103,6 +109,7 @@ class Keeper:
                 try:
                     await self._save_or_renew()
                 except CheckpointUnavailable as error:
+                    self.failures += 1
                     if self._clock_s() - self._answered_s > self._patience_s:
                         raise
                     _LOG.warning("the checkpoint store does not answer, trying again: %s", error)

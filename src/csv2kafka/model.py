@@ -317,6 +317,16 @@ class Sample:
     retries: int
     rows_total: int | None = None  # only when the caller knows it
     bad_rows: int = 0  # of `rows`, those in quarantine
+    bad_row_reasons: tuple[tuple[str, int], ...] = ()
+    rows_before: int = 0  # of `rows`, those that earlier runs did; so the next two
+    bytes_before: int = 0
+    bad_rows_before: int = 0
+    ack_latencies_s: tuple[float, ...] = ()  # of all Produce requests since the last sample
+    checkpoint_age_s: float | None = None  # since the store last took it, or said that it has it
+    checkpoint_lag_rows: int = 0  # acknowledged, and not in the store yet
+    takeovers: int = 0
+    foreign_records: int = 0
+    errors: tuple[tuple[str, int], ...] = ()  # of this run, survived: kind and how often
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,23 @@ MaxBadRows = Annotated[
     str | None,
     typer.Option(metavar="N|P%", help="How many are borne; any number by default. (CSV2KAFKA_MAX_BAD_ROWS)"),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=65535,
+        help="Show the run at http://METRICS_HOST:N/: a page, and /metrics for Prometheus; 0 takes a free port. "
+        "(CSV2KAFKA_METRICS_PORT)",
+    ),
+]
+MetricsHost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST",
+        help="The address of that port; 127.0.0.1 by default. Whoever reaches it may look. (CSV2KAFKA_METRICS_HOST)",
+    ),
+]
 FileSource = Annotated[
     str | None, typer.Argument(metavar="SOURCE", show_default=False, help="s3://BUCKET/KEY or a path.")
 ]

@@ -149,7 +149,7 @@ class Pipeline:
                 await self._keeper.confirm()
                 moved = self.checkpoint is not None and self.checkpoint.last_line > rows
                 in_vain = 0 if moved else in_vain + 1
-                self.progress.recoveries += 1
+                self.progress.survived(error)
                 if self.progress.recoveries > MAX_RECOVERIES or in_vain > MAX_IN_VAIN:
                     raise
                 _LOG.warning("taking the partition over again: %s", error)
@@ -163,9 +163,7 @@ class Pipeline:
         self.progress.foreign_records += standing.foreign_records
         if not self._has_taken_over:
             self._has_taken_over = True
-            self.progress.sending_since_s = time.monotonic()
-            self.progress.rows_before = standing.checkpoint.last_line
-            self.progress.bytes_before = self._job.source.object_bytes(standing.checkpoint.byte_offset or 0)
+            self.progress.begin(standing.checkpoint, self._job.source)
         senders = tuple(self._sender_factory(self._job.client, footing) for footing in standing.footings)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(part)
@@ -180,8 +178,7 @@ class Pipeline:
                 if not task.done():
                     task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            self.progress.retries += sum(sender.retries for sender in senders)
-            self.progress.foreign_records += sum(sender.foreign_records for sender in senders)
+            self.progress.end_epoch(senders)
         return _first_failure_or(outcomes)
 
     async def _pump(self, senders: Sequence[Sender], checkpoint: Checkpoint) -> bool:
@@ -306,7 +303,6 @@ class Pipeline:
                 next_offset=base_offset + batch.rows,
                 last_own=sender.mark_behind(lane.last_own, batch.rows),
             )
-            self.progress.ack_latency_s = sender.ack_latency_s
             self._tell_of_others(sender)
         for number, ahead_rows in enumerate(portion.ahead_rows):
             lanes[number] = replace(lanes[number], ahead_rows=ahead_rows)
@@ -358,18 +354,14 @@ class Pipeline:
     async def _tick(self, senders: Sequence[Sender]) -> None:
         while True:
             await asyncio.sleep(0.5 if self.progress.startup_s is None else 1.0)
-            self._sample(sum(sender.retries for sender in senders))
+            self._sample(senders)
 
-    def _sample(self, retries_of_epoch: int = 0) -> None:
+    def _sample(self, senders: Sequence[Sender] = ()) -> None:
         """Tell the sinks; the last time when all is over, so that they know the end and hear of the shortest run."""
         if self.checkpoint is None or not self._has_taken_over:
             return
         sample = self.progress.sample(
-            self.checkpoint,
-            self._job.source,
-            checkpoints=self._keeper.saves,
-            retries=retries_of_epoch,
-            rows_total=self._rows_total,
+            self.checkpoint, self._job.source, self._keeper, senders, rows_total=self._rows_total
         )
         for sink in self._sinks:
             sink.record(sample)

@@ -12,7 +12,6 @@ from csv2kafka import human, recordbatch, sampling, shaping
 from csv2kafka.checkpoints import open_store
 from csv2kafka.encoder import Encoded, Encoder
 from csv2kafka.errors import BadData, Csv2KafkaError
-from csv2kafka.jobs import default_job_id
 from csv2kafka.kafka import outlook
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.outlook import Finding, TopicOutlook
@@ -81,7 +80,7 @@ class _Trial:
 
 def plan(settings: RunSettings) -> Plan:
     """Raises what opening and reading the source, and connecting, raise."""
-    job_id = settings.job_id or default_job_id(settings.source, settings.topic, settings.partition)
+    job_id = settings.job
     with open_source(settings.source, region=settings.region, profile=settings.profile) as raw:
         source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
         with source:

@@ -7,6 +7,7 @@ whether an address, a bucket or a table exists is found out by those who open th
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -105,6 +106,13 @@ class RunSettings(RecordSettings, StoreSettings):
     log_format: Literal["auto", "text", "json"] = "auto"
     enable_metrics: bool = Field(default=False, validation_alias="ENABLE_METRICS")
     metrics_namespace: str = Field(default="CSVToKafka", min_length=1)
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+
+    @property
+    def job(self) -> str:
+        """The job's name, also where it was given none."""
+        return self.job_id or default_job_id(self.source, self.topic, self.partition)
 
     @field_validator("topic")
     @classmethod
@@ -139,6 +147,15 @@ class RunSettings(RecordSettings, StoreSettings):
         if job_id is not None and not (0 < len(job_id) <= 1000 and job_id.isprintable()):
             raise ValueError("a job's name has 1 to 1,000 printable characters")
         return job_id
+
+
+def default_job_id(source: str, topic_name: str, partition: int | None) -> str:
+    """The name of a job that was given none: readable, and the same for the same source, topic and partition."""
+    if "://" not in source:
+        source = os.path.abspath(source)
+    digest = hashlib.sha256("\0".join((source, topic_name, str(partition or 0))).encode()).hexdigest()[:8]
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", source.rstrip("/").rsplit("/", 1)[-1])[:60]
+    return f"{stem}-{topic_name}-{partition or 0}-{digest}"
 
 
 def load_run(

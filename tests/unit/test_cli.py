@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -96,6 +99,7 @@ class TestRun:
             *("--columns", 'a,"b,c"', "--skip-lines", "2", "--null-value", "", "--schema", "s.json", "--format", "csv"),
             *("--key", "a", "--key", "b,c", "--headers", "provenance", "--header", "x=1", "--header", "y=a=b"),
             *("--bad-rows", "quarantine", "--bad-rows-to", "./bad", "--max-bad-rows", "1%", "--max-bytes-per-s", "9"),
+            *("--metrics-port", "0", "--metrics-host", "localhost"),
             *("--no-create-topic", "--delivery", "lease-only", "--accept-new-producer-id"),
             *("--region", "eu-west-1", "--profile", "ops"),
             *("-X", "security.protocol=SASL_PLAINTEXT", "-X", "client.id = me"),
@@ -136,6 +140,8 @@ class TestRun:
             "max_bytes_per_s": 9,
             "enable_metrics": False,
             "metrics_namespace": "Loads",
+            "metrics_port": 0,
+            "metrics_host": "localhost",
         }
         kafka = jobs.settings.kafka
         assert (kafka.bootstrap, kafka.client_id, kafka.sasl_username) == ("b1:1,b2:2", "me", "ann")
@@ -156,6 +162,35 @@ class TestRun:
         assert jobs.sinks == []
         assert "creating topic" not in result.stderr
         assert "replication below 3" in result.stderr
+
+    def test_the_metrics_port_answers_behind_the_end(self, jobs: Jobs) -> None:
+        result = call(*RUN, "-q", "--metrics-port", "0", "--job-id", "nightly")
+        (monitor,) = jobs.sinks
+        assert result.exit_code == 0
+        with urlopen(f"{monitor.url}status.json") as answer:
+            found = json.load(answer)
+        assert {name: found[name] for name in ("job", "source", "topic", "state")} == {
+            "job": "nightly",
+            "source": "data.csv",
+            "topic": "orders",
+            "state": "complete",
+        }
+
+    def test_the_metrics_port_tells_of_a_failure(self, jobs: Jobs) -> None:
+        jobs.outcome = errors.TopicError("no such topic", hint="create it")
+        result = call(*RUN, "--metrics-port", "0")
+        assert result.exit_code == 78
+        assert f"watch this run at {jobs.sinks[-1].url} " in result.stderr
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{jobs.sinks[-1].url}healthz")
+        assert refused.value.code == 503
+
+    def test_a_metrics_port_that_is_taken_ends_it_before_it_begins(self, jobs: Jobs) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            result = call(*RUN, "--metrics-port", str(other.getsockname()[1]))
+        assert result.exit_code == 78
+        assert "Address already in use\nhint: Give another --metrics-port" in result.stderr
+        assert not hasattr(jobs, "settings")
 
     def test_quiet_and_verbose(self) -> None:
         assert call(*RUN, "-q", "-v").exit_code == 2

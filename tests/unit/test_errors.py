@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from csv2kafka.errors import machine_limit
+from csv2kafka.errors import KINDS, Csv2KafkaError, machine_limit
+from csv2kafka.kafka.sender import TakeOverAgain
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,11 @@ def test_a_limit_behind_another_error() -> None:
     error = KeyError("x")
     error.__context__ = MemoryError()
     assert machine_limit(error) is not None
+
+
+def test_metrics_know_the_kind_of_every_error() -> None:
+    def below(kind: type[Csv2KafkaError]) -> set[str]:
+        return {kind.kind}.union(*map(below, kind.__subclasses__()))
+
+    assert below(Csv2KafkaError) == set(KINDS)
+    assert TakeOverAgain.kind == "kafka"

@@ -20,7 +20,7 @@ from csv2kafka.checkpoints.item import total_lines_key
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import BadRow, JobConflict
 from csv2kafka.eta import eta_s
-from csv2kafka.jobs import _refuse_other_shape, default_job_id
+from csv2kafka.jobs import _refuse_other_shape
 from csv2kafka.model import (
     Block,
     Checkpoint,
@@ -35,6 +35,7 @@ from csv2kafka.model import (
     RecordShape,
     SourceIdentity,
 )
+from csv2kafka.settings import default_job_id
 from csv2kafka.slowcsv import fields
 from csv2kafka.sources import check_offset, lines_of
 

@@ -93,6 +93,26 @@ def test_what_is_offered_is_saved_once_and_then_only_renewed(keeper: Keeper, sto
     assert (keeper.saved, keeper.saves) == (at(5), 1)
 
 
+def test_a_checkpoint_ages_from_when_the_store_was_last_asked_and_answered(
+    keeper: Keeper, store: Store, clock: Clock
+) -> None:
+    async def main() -> None:
+        clock.now_s += 5
+        assert keeper.age_s == 5
+        await keeper.save(at(5))
+        assert keeper.age_s == 0
+        clock.now_s += 3
+        store.error = CheckpointUnavailable("away")
+        async with keeper:
+            await until(lambda: keeper.failures >= 2)
+            assert keeper.age_s == 3
+            store.error = None
+            await until(lambda: keeper.age_s == 0)
+        assert keeper.saves == 1
+
+    asyncio.run(main())
+
+
 def test_the_newest_offer_wins(keeper: Keeper, store: Store) -> None:
     async def main() -> None:
         keeper.offer(at(5))

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock, patch
@@ -30,6 +31,10 @@ HALFWAY = Sample(
     ack_latency_s=0.012,
     checkpoints=9,
     retries=2,
+    bad_rows=30,
+    checkpoint_age_s=0.5,
+    checkpoint_lag_rows=700,
+    takeovers=1,
 )
 
 
@@ -141,6 +146,11 @@ class TestMetricsEmitter:
             "KafkaLatency": pytest.approx(12.0),
             "CheckpointCount": 9,
             "RetryCount": 2,
+            "TakeoverCount": 1,
+            "BadRecords": 30,
+            "BytesProcessed": 4_000_000,
+            "CheckpointAgeSeconds": 0.5,
+            "CheckpointLagRecords": 700,
         }
         units = {one["MetricName"]: one["Unit"] for one in self.sent(put)}
         assert units["KafkaLatency"] == "Milliseconds"
@@ -152,7 +162,8 @@ class TestMetricsEmitter:
         emitter.record(Sample(0, 0, 0, 0.0, math.nan, None, None, 0, 0))
         emitter.close()
 
-        assert set(by_name(self.sent(put))) == {"RecordsProcessed", "CheckpointCount", "RetryCount"}
+        unknown = {"RecordsPerSecond", "RecordsRemaining", "ProgressPercentage", "ETASeconds", "KafkaLatency"}
+        assert {*unknown, "CheckpointAgeSeconds"} & by_name(self.sent(put)).keys() == set()
 
     def test_known_rows_count_for_more_than_estimated_ones(self, put: Mock) -> None:
         emitter = MetricsEmitter("TestNamespace", "test-job")
@@ -173,6 +184,16 @@ class TestMetricsEmitter:
         assert [value for name, value in counts if name == "CheckpointCount"] == [1, 2, 0]
         assert [value for name, value in counts if name == "RetryCount"] == [0, 5, 1]
 
+    def test_errors_survived_are_counted_once(self, put: Mock) -> None:
+        emitter = MetricsEmitter("TestNamespace", "test-job")
+
+        for errors in ((), (("kafka", 1),), (("kafka", 1),), (("kafka", 2), ("checkpoint", 3))):
+            emitter.record(replace(HALFWAY, errors=errors))
+        emitter.emit_error()
+        emitter.close()
+
+        assert [one["Value"] for one in self.sent(put) if one["MetricName"] == "ErrorCount"] == [1, 4, 1]
+
     def test_samples_are_sent_before_the_end(self, put: Mock) -> None:
         called = threading.Event()
         put.side_effect = lambda **request: called.set()
@@ -183,7 +204,7 @@ class TestMetricsEmitter:
 
         assert called.wait(10)
         emitter.close()
-        assert len(self.sent(put)) == 24
+        assert [one["MetricName"] for one in self.sent(put)].count("RecordsProcessed") == 3
 
     def test_a_cloudwatch_that_hangs_holds_nobody_up(self, put: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("csv2kafka.metrics.cloudwatch._CLOSE_DEADLINE_S", 0.05)

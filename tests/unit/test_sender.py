@@ -107,6 +107,7 @@ def test_a_retriable_failure_leads_to_the_same_bytes_again(failure: tuple[int, i
     assert outcomes == [1, 11]
     assert client.sent[0] == client.sent[1] == client.sent[2] != client.sent[3]
     assert sender.retries == 2
+    assert len(sender.ack_latencies_s) == 2, "one for each acknowledged request, whatever came before"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ class TestPrecedence:
                 "metrics-namespace",
                 ("f", "e", "t", "CSVToKafka"),
             ),
+            ("metrics_port", "metrics_port", "CSV2KAFKA_METRICS_PORT", "metrics-port", (0, 9400, 65535, None)),
+            ("metrics_host", "metrics_host", "CSV2KAFKA_METRICS_HOST", "metrics-host", ("::", "e", "t", "127.0.0.1")),
         ],
     )
     def test_flag_then_environment_then_file_then_default(

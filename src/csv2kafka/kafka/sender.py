@@ -29,6 +29,8 @@ _TOO_LARGE = frozenset({10, 18})
 class TakeOverAgain(Retryable):
     """This epoch can send no more, whatever was sent is doubtful: only the log itself can tell. Caught by the loop."""
 
+    kind = "kafka"
+
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="Run the same command again: the log itself tells where to go on.")
 
@@ -64,7 +66,7 @@ class Sender:
         self._throttled_until_s = 0.0
         self.retries = 0
         self.foreign_records = 0  # of other programs, transaction markers included, between ours
-        self.ack_latency_s: float | None = None
+        self.ack_latencies_s: list[float] = []  # one for each acknowledged request; whoever wants them takes them out
 
     @property
     def next_offset(self) -> int:
@@ -140,7 +142,7 @@ class Sender:
             await self._wait_for_quota()
             sent_s = self._clock_s()
             base_offset = await self._produce(payload, what)
-            self.ack_latency_s = self._clock_s() - sent_s
+            self.ack_latencies_s.append(self._clock_s() - sent_s)
             return base_offset
 
         return await self._client.persist(attempt, what)

@@ -1,6 +1,7 @@
 """Metrics to CloudWatch, in the background: a CloudWatch that is slow or away costs metrics, never the job.
 
-The only file that speaks CloudWatch. What a job's figures mean is decided in model.Sample, not here.
+The only file that speaks CloudWatch. What a job's figures mean is decided in model.Sample, not here; what they are
+called, for people, is in docs/METRICS.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from csv2kafka.errors import ConfigError
+from csv2kafka.metrics import rows_expected
 from csv2kafka.model import Sample
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BATCH_METRICS = 20  # as many as one call sends, and as many as wait before one is made
-_BUFFER_METRICS = 1_000  # about two minutes of samples; then the oldest go
+_BUFFER_METRICS = 1_000  # about a minute of samples; then the oldest go
 _RETRY_AFTER_S = 30.0  # after a call that failed
 _CLOSE_DEADLINE_S = 4.0  # a job told to stop has 10 s for everything
 _DIMENSION_CHARACTERS = 1_024
@@ -37,7 +39,8 @@ class MetricsEmitter:
     """Buffers metrics of one job (dimension JobId) and sends them 20 at a time.
 
     The `emit_` calls and `flush` send in the caller's thread; `record` and `close` in a thread of their own.
-    RetryCount, CheckpointCount and ErrorCount are counts since the last sample (sum them), all others the state now.
+    RetryCount, CheckpointCount, TakeoverCount and ErrorCount are counts since the last sample (sum them), all others
+    the state now.
     Endpoint, credentials and, unless given, region and profile come from AWS's usual places.
     """
 
@@ -67,7 +70,7 @@ class MetricsEmitter:
         self._flush_lock = threading.Lock()  # held while CloudWatch answers
         self._clock = clock
         self._retry_at_s = -math.inf
-        self._last_counts = (0, 0)
+        self._last_counts: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._closing = False
@@ -135,24 +138,31 @@ class MetricsEmitter:
         metrics: list[tuple[str, float, StandardUnitType]] = [
             ("RecordsPerSecond", sample.rows_per_s, "Count/Second"),
             ("RecordsProcessed", sample.rows, "Count"),
+            ("BadRecords", sample.bad_rows, "Count"),
+            ("BytesProcessed", sample.bytes_done, "Bytes"),
+            ("CheckpointLagRecords", sample.checkpoint_lag_rows, "Count"),
         ]
-        if sample.rows_total is not None:
-            metrics.append(("RecordsRemaining", max(0, sample.rows_total - sample.rows), "Count"))
-        elif sample.bytes_done > 0:
-            # Nobody counts the rows beforehand: those done say how long a row is.
-            bytes_left = max(0, sample.bytes_total - sample.bytes_done)
-            metrics.append(("RecordsRemaining", round(sample.rows * bytes_left / sample.bytes_done), "Count"))
+        expected = rows_expected(sample)
+        if expected is not None:
+            metrics.append(("RecordsRemaining", max(0, expected - sample.rows), "Count"))
         if sample.bytes_total > 0:
             metrics.append(("ProgressPercentage", 100.0 * sample.bytes_done / sample.bytes_total, "Percent"))
         if sample.eta_s is not None:
             metrics.append(("ETASeconds", sample.eta_s, "Seconds"))
         if sample.ack_latency_s is not None:
             metrics.append(("KafkaLatency", sample.ack_latency_s * 1_000, "Milliseconds"))
-        checkpoints, retries = self._last_counts
-        self._last_counts = (sample.checkpoints, sample.retries)
-        metrics.append(("CheckpointCount", sample.checkpoints - checkpoints, "Count"))
-        metrics.append(("RetryCount", sample.retries - retries, "Count"))
-        return metrics
+        if sample.checkpoint_age_s is not None:
+            metrics.append(("CheckpointAgeSeconds", sample.checkpoint_age_s, "Seconds"))
+        counts = {
+            "CheckpointCount": sample.checkpoints,
+            "RetryCount": sample.retries,
+            "TakeoverCount": sample.takeovers,
+            "ErrorCount": sum(times for _, times in sample.errors),
+        }
+        new = {name: count - self._last_counts.get(name, 0) for name, count in counts.items()}
+        self._last_counts = counts
+        # Errors are told when there are any: the last one, which ends the job, comes by emit_error.
+        return metrics + [(name, count, "Count") for name, count in new.items() if count or name != "ErrorCount"]
 
     def _add(self, name: str, value: float, unit: StandardUnitType) -> None:
         if not math.isfinite(value):

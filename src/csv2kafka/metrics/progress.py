@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from csv2kafka import human
-from csv2kafka.metrics import MetricsSink
+from csv2kafka.metrics import MetricsSink, progress_ratio
 from csv2kafka.model import Sample
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def progress_sink() -> MetricsSink:
 
 
 def percent(sample: Sample) -> float:
-    return 100.0 * min(1.0, sample.bytes_done / sample.bytes_total) if sample.bytes_total else 100.0
+    return 100.0 * progress_ratio(sample)
 
 
 def facts(sample: Sample, *, is_last: bool) -> dict[str, str]:
