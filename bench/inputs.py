@@ -74,6 +74,7 @@ class _Form:
 
 _FORMS = {
     _PLAIN: _Form(),
+    "metrics port": _Form(options=("--metrics-port", "0")),
     "all-quoted": _Form(_all_quoted),
     "key": _Form(options=("--key", "email")),
     "key, 8 partitions": _Form(options=("--key", "email"), partitions=8),
