@@ -1,4 +1,4 @@
-"""From settings to what a connection of aiokafka's takes (TLS, user and password, tokens); and the connection itself."""
+"""From settings to what aiokafka needs of them (TLS, user and password, tokens); and the connection itself."""
 
 from __future__ import annotations
 
