@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
+
+from botocore.credentials import CredentialProvider, Credentials
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.session import Session
 
 from csv2kafka.errors import ConfigError, Denied, KafkaUnavailable
 from csv2kafka.kafka_settings import MskIamSettings
@@ -25,30 +30,21 @@ def sign_token(settings: MskIamSettings, bootstrap: str) -> Token:
             "sasl.mechanism=AWS_MSK_IAM needs the package aws-msk-iam-sasl-signer-python, which is not installed",
             hint="pip install aws-msk-iam-sasl-signer-python (or install csv2kafka with its extra: [msk-iam])",
         ) from None
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415
-    from botocore.session import Session  # noqa: PLC0415
-
-    profile = settings.profile
     try:
-        session = Session(profile=profile)
+        session = Session(profile=settings.profile)
         region = _region(bootstrap) or settings.region or session.get_config_variable("region")
         if region is None:
             raise ConfigError(
                 "the AWS region of the MSK cluster is not known: no broker's name has it",
                 hint="Give it with --region, or AWS_DEFAULT_REGION.",
             )
-        if settings.role_arn:
-            name = settings.role_session_name
-            text, expires_ms = Signer.generate_auth_token_from_role_arn(region, settings.role_arn, name)
-        elif session.get_credentials() is None:
+        credentials = _assumed(session, region, settings) if settings.role_arn else session.get_credentials()
+        if credentials is None:
             raise Denied(
                 "there are no AWS credentials to sign with for sasl.mechanism=AWS_MSK_IAM",
                 hint="Give the task or instance a role, or set AWS_PROFILE, or --profile.",
             )
-        elif profile:
-            text, expires_ms = Signer.generate_auth_token_from_profile(region, profile)
-        else:
-            text, expires_ms = Signer.generate_auth_token(region)
+        text, expires_ms = Signer.generate_auth_token_from_credentials_provider(region, _Given(credentials))
     except HTTPClientError as error:
         raise KafkaUnavailable(
             f"AWS does not answer who signs for sasl.mechanism=AWS_MSK_IAM: {error}",
@@ -60,6 +56,23 @@ def sign_token(settings: MskIamSettings, bootstrap: str) -> Token:
             hint="Check the profile and the role; then run the same command again.",
         ) from None
     return Token(text, expires_ms / 1000 - time.time())
+
+
+class _Given(CredentialProvider):
+    """Credentials that are there already, as the signer takes them."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    def load(self) -> Credentials:
+        return self._credentials
+
+
+def _assumed(session: Session, region: str, settings: MskIamSettings) -> Credentials:
+    sts: Any = session.create_client("sts", region_name=region)
+    answer = sts.assume_role(RoleArn=settings.role_arn, RoleSessionName=settings.role_session_name)["Credentials"]
+    return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
 
 
 def _region(bootstrap: str) -> str | None:

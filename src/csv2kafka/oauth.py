@@ -21,7 +21,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_ope
 from csv2kafka.errors import ConfigError, Denied, KafkaUnavailable
 from csv2kafka.kafka_settings import OAuthSettings
 
-_TIMEOUT_S = 8.0  # a stop has 10 s
+_TIMEOUT_S = 5.0  # a stop has 10 s
 _LIMIT_BYTES = 1 << 20
 _WORTH_ASKING_AGAIN = frozenset({408, 425, 429})  # and all from 500 on
 _UNKNOWN_LIFETIME_S = 300.0

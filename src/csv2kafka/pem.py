@@ -6,6 +6,7 @@ Only labels are looked at here: whether a key fits its certificate is OpenSSL's 
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -27,13 +28,13 @@ def read_pem(path: Path, origin: str, *, is_trust: bool) -> str:
 
 
 def _conversion(path: Path, content: bytes, is_trust: bool) -> str:
-    pem, p12 = path.with_suffix(".pem"), path.with_suffix(".p12")
+    store, pem, p12 = (shlex.quote(str(path.with_suffix(end))) for end in (path.suffix, ".pem", ".p12"))
     if is_trust:
-        return f"keytool -list -rfc -keystore {path} > {pem}"
+        return f"keytool -list -rfc -keystore {store} > {pem}"
     if not content.startswith(_JAVA_STORES):
-        return f"openssl pkcs12 -in {path} -out {pem} (the pass phrase it asks for is ssl.key.password)"
+        return f"openssl pkcs12 -in {store} -out {pem} (the pass phrase it asks for is ssl.key.password)"
     return (
-        f"keytool -importkeystore -srckeystore {path} -destkeystore {p12} -deststoretype PKCS12 && "
+        f"keytool -importkeystore -srckeystore {store} -destkeystore {p12} -deststoretype PKCS12 && "
         f"openssl pkcs12 -in {p12} -out {pem} (the pass phrase it asks for is ssl.key.password)"
     )
 

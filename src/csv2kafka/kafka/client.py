@@ -43,12 +43,11 @@ _TRANSPORT = (
     kafka_errors.RequestTimedOutError,
     kafka_errors.StaleMetadata,
 )
-# What a code denies: the operation is the caller's to say, except where it is always the same.
+# What a code denies something on, and the option of kafka-acls.sh for it; the operation is the caller's to say.
 _DENIED = {
-    29: "{} on the topic",
-    30: "the consumer group",
-    31: "{} on the cluster",
-    53: "{} on the transactional id (where nobody may grant it: --delivery lease-only)",
+    29: ("the topic", "--topic ..."),
+    31: ("the cluster", "--cluster"),
+    53: ("the transactional id (where nobody may grant it: --delivery lease-only)", "--transactional-id ..."),
 }
 
 
@@ -72,9 +71,11 @@ def check(code: int, what: str, *, needs: str = "Write") -> None:
     needs: the operation that must be allowed, in Kafka's own word for it.
     """
     if code in _DENIED:
+        place, option = _DENIED[code]
         raise Denied(
-            f"{what}: the cluster denies {_DENIED[code].format(needs)} (error {code})",
-            hint="Grant it (kafka-acls.sh --add --allow-principal ... --operation ...), then run the command again.",
+            f"{what}: the cluster denies {needs} on {place} (error {code})",
+            hint=f"Grant it (kafka-acls.sh --add --allow-principal ... --operation {needs} {option}), "
+            "then run the command again.",
         )
     if code:
         raise BrokerError(code, what)

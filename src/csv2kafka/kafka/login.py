@@ -13,7 +13,7 @@ from typing import Any, Self
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 
-from csv2kafka import msk_iam, oauth
+from csv2kafka import oauth
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import ConfigError
 from csv2kafka.kafka_settings import KafkaSettings
@@ -48,6 +48,11 @@ class Tokens(AbstractTokenProvider):
                 self._fresh_until_s = asked_s + _FRESH_SHARE * self._token.lifetime_s
             return self._token.text
 
+    @property
+    def description(self) -> str:
+        """What the last token says of itself."""
+        return oauth.describe(self._token.text) if self._token else ""
+
     def extensions(self) -> dict[str, str]:
         return self._extensions
 
@@ -65,7 +70,7 @@ class _BearerAuthenticator(OAuthAuthenticator):
 
     async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
         if payload:
-            raise TokenRefused(payload.decode(errors="replace"), oauth.describe(await self._tokens.token()))
+            raise TokenRefused(payload.decode(errors="replace"), self._tokens.description)
         return await super().step(payload)  # type: ignore[no-any-return]
 
 
@@ -103,8 +108,10 @@ def _tokens(settings: KafkaSettings) -> Tokens | None:
             _LOG.warning("the client's secret goes to the token endpoint in the clear: its address is http://")
         return Tokens(lambda: oauth.fetch_token(endpoint), endpoint.extensions)
     if settings.msk_iam is not None:
+        from csv2kafka.msk_iam import sign_token  # noqa: PLC0415  # botocore is slow to import, seldom needed
+
         credentials = settings.msk_iam
-        return Tokens(lambda: msk_iam.sign_token(credentials, settings.bootstrap))
+        return Tokens(lambda: sign_token(credentials, settings.bootstrap))
     return None
 
 

@@ -65,7 +65,7 @@ def refusal(error: Exception, door: Door) -> Csv2KafkaError | None:
     if isinstance(error, kafka_errors.SaslAuthenticationFailed):
         who = f" user {door.settings.sasl_username}" if door.settings.sasl_username else " the token"
         return Denied(
-            f"{door} refuses{who} ({door.settings.sasl_mechanism}): {error}",
+            f"{door} refuses{who} ({door.settings.sasl_mechanism}): {error.args[0]}",
             hint="Check user, password and sasl.mechanism in the client properties.",
         )
     return None
@@ -180,7 +180,7 @@ class _Question(AIOKafkaConnection):
     async def _do_sasl_handshake(self) -> None:
         answer = await self.send(SaslHandShakeRequest(_NO_MECHANISM))
         if answer.error_code == kafka_errors.UnsupportedSaslMechanismError.errno:
-            self.mechanisms = tuple(answer.enabled_mechanisms)
+            self.mechanisms = tuple(sorted(answer.enabled_mechanisms))
 
 
 async def _spoken_at(door: Door) -> tuple[str | None, tuple[str, ...]]:
