@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import textwrap
 from pathlib import Path
 
 from csv2kafka.errors import UsageError
@@ -40,10 +39,9 @@ def _conversion(path: Path, content: bytes, is_trust: bool) -> str:
 
 
 def inline_pem(text: str, origin: str) -> str:
-    """PEM that stands in a property, where line ends became blanks or were lost, as OpenSSL wants it: in lines."""
+    """PEM that stands in a property, where its line ends were lost, with the labels on lines of their own again."""
     blocks = [
-        "\n".join((f"-----BEGIN {label}-----", *textwrap.wrap("".join(body.split()), 64), f"-----END {label}-----", ""))
-        for label, body in _BLOCK.findall(text)
+        f"-----BEGIN {label}-----\n{body.strip()}\n-----END {label}-----\n" for label, body in _BLOCK.findall(text)
     ]
     if not blocks:
         raise UsageError(

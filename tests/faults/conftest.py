@@ -10,6 +10,6 @@ from tests.support.secured_broker import SecuredBroker, secured_broker
 
 
 @pytest.fixture(scope="session")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    with secured_broker(tmp_path_factory.mktemp("secured")) as running:
+def secured(tmp_path_factory: pytest.TempPathFactory, kafka_version: str) -> Iterator[SecuredBroker]:
+    with secured_broker(tmp_path_factory.mktemp("secured"), kafka_version) as running:
         yield running

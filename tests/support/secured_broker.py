@@ -109,7 +109,7 @@ LISTENERS = {
 
 
 @contextmanager
-def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
+def secured_broker(folder: Path, version: str) -> Iterator[SecuredBroker]:
     """`folder` takes the keys and certificates of the run."""
     with ExitStack() as held:
         port, controller_port = (_hold_port(held) for _ in range(2))
@@ -133,7 +133,7 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
             settings = _listener_properties(name, authority, jwks)
             properties |= {f"listener.name.{name.lower()}.{key}": value for key, value in settings.items()}
         allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={jwks}"
-        broker = held.enter_context(Broker(port=port, properties=properties, java_options=(allowed,)))
+        broker = held.enter_context(Broker(port=port, properties=properties, version=version, java_options=(allowed,)))
         secured = SecuredBroker(broker, addresses, authority, tokens)
         secured.add_scram_user()
         yield secured

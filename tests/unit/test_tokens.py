@@ -66,8 +66,8 @@ class TestOAuth:
 
     def test_a_redirect_does_not_get_the_secret(self) -> None:
         with TokenServer() as server, TokenServer() as elsewhere:
-            server.answer = (307, b"", {"Location": elsewhere.url})
-            with pytest.raises(ConfigError, match="answers 307"):
+            server.answer = (302, b"", {"Location": elsewhere.url})
+            with pytest.raises(ConfigError, match="answers 302"):
                 oauth.fetch_token(settings(server))
             assert elsewhere.forms == []
 
