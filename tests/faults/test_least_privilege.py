@@ -1,6 +1,7 @@
 """The rights of docs/CONNECTING.md are enough for everything about a load, and none of them is too many.
 
-A load with bad rows set apart in a topic, killed and resumed, and these rows shown; by a user who may do nothing else.
+A load with bad rows set apart in a topic, planned, killed and resumed, these rows shown and all of it verified, by a
+user who may do nothing else.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ def test_they_are_enough(secured: SecuredBroker, topic: str, children: Children,
         options=(*QUARANTINE, "--no-create-topic"), env=LOGIN, oracle_bootstrap=secured.open_bootstrap,
     )  # fmt: skip
     load.values, bad = write_mixed_csv(load.path, 3_000)
+    planned = children.cli(
+        "plan", load.source, topic, "-b", secured.bootstrap, "--job-id", "job", *QUARANTINE, env=LOGIN
+    )
+    assert planned.returncode == 0, planned
     load.crash_at("batch_acked", 3)
     load.assert_goes_on()
     assert in_topic(secured.open_bootstrap, f"{topic}.bad", load.source) == bad
@@ -77,6 +82,8 @@ def test_they_are_enough(secured: SecuredBroker, topic: str, children: Children,
     shown = children.cli("bad-rows", "job", "--json", *place, env=LOGIN)
     assert shown.returncode == 0, shown
     assert [of_line(line.encode(), load.source) for line in shown.stdout.splitlines()] == bad
+    verified = children.cli("verify", "job", *place, env=LOGIN)
+    assert verified.returncode == 0, verified
 
 
 @pytest.mark.parametrize("missing", RIGHTS)
