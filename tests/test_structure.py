@@ -17,8 +17,8 @@ SOURCE = ROOT / "src"
 LAYERS = (
     {"csv2kafka", "clock", "eta", "human", "logs", "malloc", "model", "pace", "signals", "simd", "threads"},
     {"errors", "javahash", "kindkernel", "receipt", "recordbatch", "slowcsv", "textkernel"},
-    {"comparekernel", "recordkernel"},
-    {"comparison", "csvkernel"},
+    {"comparekernel", "jaas", "pem", "recordkernel"},
+    {"client_security", "comparison", "csvkernel"},
     {"plan"},
     {"badrow", "desk", "quarantine"},
     {
@@ -34,9 +34,11 @@ LAYERS = (
         "splitter",
     },
     {"devbroker", "input_settings", "options", "output", "sampling", "schema"},
-    {"settings", "shaping"},
-    {"proposal"},
-    {"kafka.protocol"},
+    {"kafka_settings", "shaping"},
+    {"oauth", "settings"},
+    {"msk_iam", "proposal"},
+    {"kafka.login", "kafka.protocol"},
+    {"kafka.refusal"},
     {"kafka.client"},
     {"kafka.fence", "kafka.topic"},
     {"kafka.sender", "kafka.tail"},
@@ -58,10 +60,13 @@ LAYERS = (
 # Who may import what. For most, exchanging the SDK is then a matter of one file.
 AWS = {"sources.s3", "checkpoints.dynamodb", "metrics.cloudwatch"}
 VENDORS = {
+    "aws_msk_iam_sasl_signer": {"msk_iam"},
     "backports": {"sources.decompress"},
-    "aiokafka": {"kafka.client", "kafka.fence", "kafka.outlook", "kafka.protocol", "kafka.tail", "kafka.topic"},
+    "aiokafka": {
+        f"kafka.{name}" for name in ("client", "fence", "login", "outlook", "protocol", "refusal", "tail", "topic")
+    },
     "boto3": AWS,
-    "botocore": AWS,
+    "botocore": AWS | {"msk_iam"},
     "cramjam": {"recordbatch"},
     "crc32c": {"recordbatch"},
     "isal": {"sources.decompress"},
@@ -72,7 +77,7 @@ VENDORS = {
     "lz4": {"recordbatch", "sources.decompress"},
     "numba": {"simd"},
     "prometheus_client": {"metrics.prometheus"},
-    "pydantic": {"input_settings", "settings"},
+    "pydantic": {"input_settings", "kafka_settings", "settings"},
     "pydantic_settings": {"input_settings", "settings"},
     "rich": {"metrics.progress"},
     "sqlite3": {"checkpoints.sqlite"},
@@ -95,6 +100,7 @@ PURE = {
     "errors",
     "eta",
     "human",
+    "jaas",
     "javahash",
     "kindkernel",
     "model",

@@ -20,8 +20,8 @@ from csv2kafka.kafka import fence, tail, topic
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
 from csv2kafka.kafka.topic import Target
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import Batch, Dialect, Position, RecordShape
-from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import open_source
 from csv2kafka.splitter import read_header, split
 

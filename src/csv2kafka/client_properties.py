@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from csv2kafka.client_security import JAAS, Given, check_sasl, check_ssl, login_fields, one_of, variable_of
 from csv2kafka.errors import UsageError
 
 # Property -> field of KafkaSettings; several names of one field are the Java and the librdkafka spelling.
@@ -23,57 +24,73 @@ _FIELDS = {
     "sasl.mechanism": "sasl_mechanism",
     "sasl.username": "sasl_username",
     "sasl.password": "sasl_password",
+    "sasl.oauthbearer.token.endpoint.url": "oauth_token_url",
+    "sasl.oauthbearer.client.credentials.client.id": "oauth_client_id",
+    "sasl.oauthbearer.client.credentials.client.secret": "oauth_client_secret",
+    "sasl.oauthbearer.scope": "oauth_scope",
+    "https.ca.location": "oauth_cafile",
     "ssl.ca.location": "ssl_cafile",
     "ssl.truststore.location": "ssl_cafile",
     "ssl.certificate.location": "ssl_certfile",
     "ssl.keystore.location": "ssl_certfile",
     "ssl.key.location": "ssl_keyfile",
     "ssl.key.password": "ssl_password",
+    "ssl.truststore.certificates": "ssl_ca_pem",
+    "ssl.keystore.certificate.chain": "ssl_certificate_pem",
+    "ssl.keystore.key": "ssl_key_pem",
+    "ssl.endpoint.identification.algorithm": "ssl_check_hostname",
+    "ssl.truststore.type": "store_trust_type",
+    "ssl.keystore.type": "store_key_type",
+    "ssl.truststore.password": "store_trust_password",
+    "ssl.keystore.password": "store_key_password",
     "request.timeout.ms": "request_timeout_ms",
     "delivery.timeout.ms": "delivery_timeout_s",
     "compression.type": "compression",
 }
-_JAAS = "sasl.jaas.config"
+_OAUTH_HANDLER = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler"
+_OLD_OAUTH_HANDLER = _OAUTH_HANDLER.replace("oauthbearer.", "oauthbearer.secured.")  # before Kafka 3.4
+_MSK_HANDLER = "software.amazon.msk.auth.iam.IAMClientCallbackHandler"
+_NO_JAVA = "no Java class is run here, a token comes from an OAuth endpoint (OAUTHBEARER) or AWS (AWS_MSK_IAM)"
 
 # Accepted with the values that say what the program does anyway.
 _FIXED = {
     "acks": (("all", "-1"), "a row counts only when every in-sync replica has it"),
     "enable.idempotence": (("true",), "without it a retry would write rows twice"),
     "max.in.flight.requests.per.connection": (("1",), "with more, a retry could change the order of the rows"),
-    "ssl.truststore.type": (("pem",), "only PEM files can be read"),
-    "ssl.keystore.type": (("pem",), "only PEM files can be read"),
-    "ssl.endpoint.identification.algorithm": (("https",), "the broker's host name is always checked"),
+    "sasl.login.callback.handler.class": ((_OAUTH_HANDLER, _OLD_OAUTH_HANDLER), _NO_JAVA),
+    "sasl.client.callback.handler.class": ((_MSK_HANDLER,), _NO_JAVA),
+    "client.dns.lookup": (("use_all_dns_ips",), "all addresses of a name are tried"),
 }
+_TLS = "the newest version of TLS that both sides know is used, 1.2 or later, with OpenSSL's ciphers"
 _REFUSED = {
     "transactional.id": "the program derives it from job and topic",
     "batch.size": "batches are sized by the topic's max.message.bytes",
     "linger.ms": "batches are always full, nothing lingers",
     "max.request.size": "batches are sized by the topic's max.message.bytes",
     "retries": "delivery.timeout.ms says how long to retry",
-    "ssl.truststore.certificates": "put the certificates into a PEM file and name it with ssl.ca.location",
-    "ssl.keystore.certificate.chain": "put key and certificates into a PEM file, named with ssl.keystore.location",
-    "ssl.keystore.key": "put key and certificates into a PEM file, named with ssl.keystore.location",
-    "ssl.truststore.password": "a PEM file with certificates has no password",
-    "ssl.keystore.password": "a PEM file has no password of its own, only its key: ssl.key.password",
+    "ssl.protocol": _TLS,
+    "ssl.enabled.protocols": _TLS,
+    "ssl.cipher.suites": _TLS,
 }
-_KNOWN = (*_FIELDS, _JAAS, *_FIXED)
-_SECRET = frozenset({_JAAS, "sasl.password", "ssl.key.password"})
+_EMPTY_SAYS = {"ssl.endpoint.identification.algorithm"}  # that the host name is not checked
+_KNOWN = (*_FIELDS, JAAS, *_FIXED)
+_SECRET = frozenset(
+    {
+        JAAS,
+        "sasl.password",
+        "sasl.oauthbearer.client.credentials.client.secret",
+        "ssl.key.password",
+        "ssl.keystore.key",
+        "ssl.keystore.password",
+        "ssl.truststore.password",
+    }
+)
 # As Kafka's own container images name them: KAFKA_ and the property in capitals.
-ENVIRONMENT = {"KAFKA_" + name.upper().replace(".", "_"): name for name in _KNOWN}
+ENVIRONMENT = {variable_of(name): name for name in _KNOWN}
 
-_MECHANISMS = {
-    "PLAIN": "PlainLoginModule",
-    "SCRAM-SHA-256": "ScramLoginModule",
-    "SCRAM-SHA-512": "ScramLoginModule",
-}
 _COMPRESSIONS = ("lz4", "zstd", "gzip", "snappy", "none")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\],@]+):\d{1,5}")
-_JAAS_ENTRY = re.compile(r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b(.*);\s*", re.DOTALL)
-_JAAS_OPTION = re.compile(
-    r"""\s*([\w.$-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"';=]+))""", re.DOTALL
-)
-_JAAS_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 @dataclass(frozen=True)
@@ -84,22 +101,13 @@ class PropertyLayer:
     origin: Callable[[str], str]
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A value for a field, and where the user wrote it."""
-
-    value: str
-    origin: str
-    name: str
-
-
 def split_flag(argument: str) -> tuple[str, str]:
     """`key=value` of one `-X`. A secret is refused: a command line is seen by everyone on the machine."""
     name, separator, value = (part.strip() for part in argument.partition("="))
     if name in _SECRET:
         raise UsageError(
             f"-X {name}: secrets do not belong on a command line, others can read it",
-            hint=f"put it into a file for --command-config, or into the environment: {_secret_variable(name)}",
+            hint=f"put it into a file for --command-config, or into the environment: {variable_of(name)}",
         )
     if not separator or not name:  # the argument is not repeated: it may be a secret that lost its key
         raise UsageError("-X takes key=value", hint="for example: -X security.protocol=SASL_SSL")
@@ -127,29 +135,30 @@ def kafka_fields(levels: Sequence[Sequence[PropertyLayer]]) -> dict[str, Any]:
     The layers of one level are equals: they may not contradict each other. Raises UsageError for that, for names
     without a meaning, and for values that cannot be.
     """
-    given: dict[str, _Given] = {}
+    given: dict[str, Given] = {}
     for level in levels:
         for field, value in _fields_of(level).items():
             given.setdefault(field, value)
     for name, (allowed, reason) in _FIXED.items():
-        if name in given and given[name].value.lower() not in allowed:
+        if name in given and given[name].value.lower() not in map(str.lower, allowed):
             raise UsageError(
                 f"{given[name].origin}={given[name].value} is refused: {reason}",
                 hint=f"leave it out, or write {name}={allowed[0]}",
             )
-    fields: dict[str, Any] = {field: given[field].value for field in _FIELDS.values() if field in given}
+    no_fields = {*_FIXED, "jaas_module"}
+    fields: dict[str, Any] = {field: entry.value for field, entry in given.items() if field not in no_fields}
     if "bootstrap" in given:
         fields["bootstrap"] = _bootstrap(given["bootstrap"])
     for field, choices in (("security_protocol", _PROTOCOLS), ("compression", _COMPRESSIONS)):
         if field in given:
-            fields[field] = _one_of(given[field], choices)
+            fields[field] = one_of(given[field], choices)
     for field in ("request_timeout_ms", "delivery_timeout_s"):
         if field in given:
             fields[field] = _milliseconds(given[field])
     if "delivery_timeout_s" in fields:
         fields["delivery_timeout_s"] /= 1000
-    _check_sasl(given, fields)
-    _check_ssl(given, fields)
+    check_sasl(given, fields)
+    check_ssl(given, fields)
     return fields
 
 
@@ -163,11 +172,11 @@ def _check_name(name: str, origin: str) -> None:
     raise UsageError(f"{origin}: no client property of that name has a meaning here", hint=hint)
 
 
-def _fields_of(level: Sequence[PropertyLayer]) -> dict[str, _Given]:
+def _fields_of(level: Sequence[PropertyLayer]) -> dict[str, Given]:
     """One level's properties by field, the login of a JAAS line taken apart."""
-    fields: dict[str, _Given] = {}
+    fields: dict[str, Given] = {}
 
-    def put(field: str, entry: _Given) -> None:
+    def put(field: str, entry: Given) -> None:
         earlier = fields.setdefault(field, entry)
         if earlier.value != entry.value:
             raise UsageError(f"{earlier.origin} and {entry.origin} contradict each other", hint="keep one of them")
@@ -176,47 +185,15 @@ def _fields_of(level: Sequence[PropertyLayer]) -> dict[str, _Given]:
         for name, raw in layer.values.items():
             origin, value = layer.origin(name), raw.strip()
             _check_name(name, origin)
-            if name == _JAAS:
-                for field, part in _login(value, origin).items():
-                    put(field, _Given(part, origin, name))
-            elif value or name in _FIXED:  # an empty value means "not set", but for the ones it would change
-                put(_FIELDS.get(name, name), _Given(value, origin, name))
+            if name == JAAS:
+                for field, part in login_fields(Given(value, origin, name)).items():
+                    put(field, part)
+            elif value or name in _FIXED or name in _EMPTY_SAYS:  # otherwise an empty value means "not set"
+                put(_FIELDS.get(name, name), Given(value, origin, name))
     return fields
 
 
-def _login(jaas: str, origin: str) -> dict[str, str]:
-    """User name, password and module of a JAAS line, read as Java reads it."""
-    entry = _JAAS_ENTRY.fullmatch(jaas)
-    options, rest = {}, ""
-    if entry is not None:
-        for found in _JAAS_OPTION.finditer(entry[2]):
-            quoted = found[2] if found[2] is not None else found[3]
-            options[found[1]] = found[4] if quoted is None else _unescape(quoted)
-        rest = _JAAS_OPTION.sub("", entry[2]).strip()
-    if entry is None or rest:
-        raise UsageError(
-            f"{origin} cannot be read",
-            hint='it reads: org.apache.kafka.common.security.plain.PlainLoginModule required username="..." '
-            'password="...";',
-        )
-    module = entry[1].rpartition(".")[2]
-    if module not in _MECHANISMS.values() or not {"username", "password"} <= options.keys():
-        raise UsageError(
-            f"{origin}: only PlainLoginModule and ScramLoginModule with username and password can be used",
-            hint=f"the mechanisms are {', '.join(_MECHANISMS)}",
-        )
-    return {
-        "jaas_module": module,
-        "sasl_username": options["username"],
-        "sasl_password": options["password"],
-    }
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: _JAAS_ESCAPES.get(found[1], found[1]), text, flags=re.DOTALL)
-
-
-def _bootstrap(given: _Given) -> str:
+def _bootstrap(given: Given) -> str:
     addresses = [part.strip() for part in given.value.split(",") if part.strip()]
     for address in addresses:
         if _ADDRESS.fullmatch(address) is None or not 0 < int(address.rpartition(":")[2]) < 65536:
@@ -226,89 +203,7 @@ def _bootstrap(given: _Given) -> str:
     return ",".join(addresses)
 
 
-def _one_of(given: _Given, allowed: Sequence[str]) -> str:
-    for value in allowed:
-        if value.lower() == given.value.lower():
-            return value
-    raise UsageError(f"{given.origin}: {given.value!r} is not supported", hint=f"one of {', '.join(allowed)}")
-
-
-def _milliseconds(given: _Given) -> int:
+def _milliseconds(given: Given) -> int:
     if not given.value.isascii() or not given.value.isdigit() or int(given.value) == 0:
         raise UsageError(f"{given.origin}: {given.value!r} is no number of milliseconds", hint="1 or more")
     return int(given.value)
-
-
-def _check_sasl(given: Mapping[str, _Given], fields: dict[str, Any]) -> None:
-    protocol = fields.get("security_protocol")
-    login = [given[field] for field in ("sasl_mechanism", "sasl_username", "sasl_password") if field in given]
-    if protocol is None and login:
-        _refuse_half(login[0], "SASL_SSL")
-    if protocol not in ("SASL_SSL", "SASL_PLAINTEXT"):
-        _drop(fields, "sasl_")
-        return
-    if "sasl_mechanism" not in given:
-        raise UsageError(f"security.protocol={protocol} needs sasl.mechanism", hint=f"one of {', '.join(_MECHANISMS)}")
-    mechanism = fields["sasl_mechanism"] = _one_of(given["sasl_mechanism"], tuple(_MECHANISMS))
-    module = given.get("jaas_module")
-    if module is not None and module.value != _MECHANISMS[mechanism]:
-        raise UsageError(f"sasl.mechanism={mechanism} does not go with {module.value}", hint="change one of them")
-    for field, name in (("sasl_username", "sasl.username"), ("sasl_password", "sasl.password")):
-        if field not in given:
-            raise UsageError(
-                f"sasl.mechanism={mechanism} needs {name}",
-                hint=f"set {_secret_variable(name)}, or {_JAAS} in a file for --command-config",
-            )
-
-
-def _check_ssl(given: Mapping[str, _Given], fields: dict[str, Any]) -> None:
-    protocol = fields.get("security_protocol")
-    files = [given[field] for field in ("ssl_cafile", "ssl_certfile", "ssl_keyfile") if field in given]
-    if protocol is None and files:
-        _refuse_half(files[0], "SSL")
-    if protocol not in ("SSL", "SASL_SSL"):
-        _drop(fields, "ssl_")
-        return
-    texts = {entry.name: _pem(entry) for entry in files}
-    certificate, key = given.get("ssl_certfile"), given.get("ssl_keyfile")
-    if key is not None and certificate is None:
-        raise UsageError(f"{key.origin} needs a certificate", hint="name it with ssl.certificate.location")
-    holder = key or certificate
-    if holder is None:
-        return
-    if "PRIVATE KEY-----" not in texts[holder.name]:
-        raise UsageError(f"{holder.origin} holds no private key", hint="name the key's file with ssl.key.location")
-    if "ENCRYPTED" in texts[holder.name] and "ssl_password" not in given:  # OpenSSL would ask, and hang
-        raise UsageError(f"{holder.origin}: the key is encrypted", hint=f"set {_secret_variable('ssl.key.password')}")
-
-
-def _drop(fields: dict[str, Any], prefix: str) -> None:
-    """Forget what the chosen security.protocol has no use for, such as a password that is always in the environment."""
-    for field in [field for field in fields if field.startswith(prefix)]:
-        del fields[field]
-
-
-def _refuse_half(entry: _Given, protocol: str) -> NoReturn:
-    raise UsageError(
-        f"{entry.origin} is given, but security.protocol is not: the connection would be in the clear",
-        hint=f"add -X security.protocol={protocol}, or PLAINTEXT if that is what you want",
-    )
-
-
-def _pem(given: _Given) -> str:
-    path = Path(given.value)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{given.origin}: {path}: {error.strerror}", hint="check the path") from error
-    if b"-----BEGIN " not in content:
-        raise UsageError(
-            f"{given.origin}: {path} is no PEM file",
-            hint="convert it: keytool -importkeystore -srckeystore STORE -destkeystore store.p12 -deststoretype "
-            "PKCS12, then openssl pkcs12 -in store.p12 -out store.pem",
-        )
-    return content.decode("latin-1")
-
-
-def _secret_variable(name: str) -> str:
-    return "KAFKA_" + name.upper().replace(".", "_")

@@ -38,7 +38,7 @@ def bad_rows(
     from csv2kafka.replay import QuarantinedJob  # noqa: PLC0415
 
     quarantined = QuarantinedJob.find(store, job)
-    quarantined.write(sys.stdout.buffer, lambda: load_kafka(**reach(context)), as_json=as_json)
+    quarantined.write(sys.stdout.buffer, lambda: load_kafka(store, **reach(context)), as_json=as_json)
     return 0
 
 
@@ -119,10 +119,11 @@ def verify(
 
     logs.set_up(os.environ.get("CSV2KAFKA_LOG_FORMAT") or logs.AUTO, quiet=quiet)
     if topic is None:
+        store = store_of(context)
         find: dict[str, Any] = {
-            "store": store_of(context),
+            "store": store,
             "job_id": job_or_source,
-            "kafka": load_kafka(**reach(context)),
+            "kafka": load_kafka(store, **reach(context)),
         }
     else:
         find = {"settings": load_run({**given(context, "job_or_source"), "source": job_or_source}, **reach(context))}

@@ -17,6 +17,7 @@ from csv2kafka.encoder import Encoder
 from csv2kafka.errors import BadData, BadHeader, BadRow, JobConflict
 from csv2kafka.kafka import tail
 from csv2kafka.kafka.client import Client, Partition
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.lookup import job_of
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import (
@@ -32,7 +33,7 @@ from csv2kafka.model import (
 )
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.pipeline import StopFlag
-from csv2kafka.settings import KafkaSettings, RunSettings, StoreSettings
+from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.sources import open_source
 from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import split

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,6 +27,7 @@ from csv2kafka.client_properties import ENVIRONMENT, PropertyLayer, kafka_fields
 from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import STRICT, InputSettings, RecordSettings
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import FENCED, Delivery
 
 _PREFIX = "CSV2KAFKA_"
@@ -41,34 +42,6 @@ _NAMES = {
     "schema_file": "--schema",
 }
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class KafkaSettings(BaseModel):
-    """How to reach the cluster. `bootstrap` is HOST:PORT, several separated by commas; files are PEM."""
-
-    model_config = STRICT
-
-    bootstrap: str
-    client_id: str = "csv2kafka"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_password: SecretStr | None = None
-    request_timeout_ms: int = Field(default=30_000, gt=0)
-    delivery_timeout_s: float = Field(default=120.0, gt=0)
-
-    @model_validator(mode="after")
-    def _one_request_fits_the_delivery(self) -> KafkaSettings:
-        if self.delivery_timeout_s * 1000 < self.request_timeout_ms:
-            raise ValueError(
-                f"delivery.timeout.ms ({self.delivery_timeout_s * 1000:.0f}) is shorter than "
-                f"request.timeout.ms ({self.request_timeout_ms}): no request could ever be repeated"
-            )
-        return self
 
 
 class StoreSettings(BaseModel):
@@ -177,22 +150,36 @@ def load_run(
     fields = _client_fields(flags.get("compression"), bootstrap, properties, command_config, file)
     compression = {"compression": fields.pop("compression")} if "compression" in fields else {}
     _refuse_missing(flags, file.options, has_bootstrap="bootstrap" in fields)
-    return _resolve(RunSettings, {**flags, **compression, "kafka": _kafka(fields)}, file.options)
+    settings = _resolve(RunSettings, {**flags, **compression, "kafka": _kafka(fields)}, file.options)
+    return settings.model_copy(update={"kafka": _in_aws(settings.kafka, settings)})
 
 
 def load_kafka(
+    store: StoreSettings,
     *,
     bootstrap: str | None = None,
     properties: Mapping[str, str] | None = None,
     command_config: Path | None = None,
     config: Path | None = None,
 ) -> KafkaSettings:
-    """Only how to reach the cluster, as `load_run` finds it. Raises UsageError."""
+    """Only how to reach the cluster, as `load_run` finds it. Raises UsageError.
+
+    store: its region and profile are those of MSK as well, where nothing says otherwise.
+    """
     fields = _client_fields(None, bootstrap, properties, command_config, _read_file(config))
     fields.pop("compression", None)
     if "bootstrap" not in fields:
         raise UsageError("missing: -b HOST:PORT", hint="or set KAFKA_BOOTSTRAP_SERVERS")
-    return _kafka(fields)
+    return _in_aws(_kafka(fields), store)
+
+
+def _in_aws(kafka: KafkaSettings, store: StoreSettings) -> KafkaSettings:
+    if kafka.msk_iam is None:
+        return kafka
+    msk_iam = kafka.msk_iam.model_copy(
+        update={"region": store.region, "profile": kafka.msk_iam.profile or store.profile}
+    )
+    return kafka.model_copy(update={"msk_iam": msk_iam})
 
 
 def _client_fields(

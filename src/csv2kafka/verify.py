@@ -13,13 +13,14 @@ from csv2kafka.encoder import Encoder
 from csv2kafka.errors import JobConflict
 from csv2kafka.kafka import tail, topic
 from csv2kafka.kafka.client import Client, Partition
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.lookup import job_of
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Checkpoint, Header, JobStatus, LanePosition, Naming, RecordShape
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.quarantine import SetApart
 from csv2kafka.readback import Lane, Verification, compare
-from csv2kafka.settings import KafkaSettings, RunSettings, StoreSettings
+from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.sniff import NONE
 from csv2kafka.sources.text import as_text

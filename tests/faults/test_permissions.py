@@ -14,7 +14,6 @@ Read and Write each allow Describe as well. With --delivery lease-only the trans
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,11 @@ from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]
 from tests.support.admin import create_topic, topics
 from tests.support.cli_load import ROWS, SMALL_BATCHES, CliLoad, Ended
 from tests.support.processes import Children
-from tests.support.secured_broker import PASSWORD, USER, Grant, SecuredBroker, secured_broker
+from tests.support.secured_broker import PASSWORD, USER, Grant, SecuredBroker
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
 DENIED = 77
-
-
-@pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredBroker]:
-    with secured_broker() as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from csv2kafka.devbroker import Broker
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.fence import ProducerEpoch, new_epoch, transactional_id
-from csv2kafka.settings import KafkaSettings
+from csv2kafka.kafka_settings import KafkaSettings
 from tests.support.admin import topics
 from tests.support.cli_load import ISOLATIONS, ROWS, SMALL_BATCHES, CliLoad, Ended
 from tests.support.oracle import read_topic

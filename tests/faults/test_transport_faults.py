@@ -23,8 +23,8 @@ from csv2kafka.devbroker import Broker
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.fence import transactional_id
 from csv2kafka.kafka.sender import Sender
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import Batch
-from csv2kafka.settings import KafkaSettings
 from tests.support.admin import create_topic
 from tests.support.cli_load import SMALL_BATCHES, CliLoad, Ended
 from tests.support.far_broker import far_broker

@@ -22,8 +22,8 @@ from csv2kafka.kafka import fence, guards, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import Batch, Checkpoint, LogPosition
-from csv2kafka.settings import KafkaSettings
 from csv2kafka.sources import Source, open_source
 from tests.support.admin import create_topic
 from tests.support.loads import Load, write_csv

@@ -19,8 +19,8 @@ from csv2kafka.kafka import fence, tail
 from csv2kafka.kafka import topic as topics
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import Dialect, Position, RecordShape
-from csv2kafka.settings import KafkaSettings
 from csv2kafka.splitter import read_header, split
 from tests.support import csv_oracle
 from tests.support.oracle import iter_messages, read_topic

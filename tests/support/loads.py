@@ -12,8 +12,9 @@ from csv2kafka import jobs
 from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
+from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.model import Batch, Checkpoint, Receipt
-from csv2kafka.settings import KafkaSettings, RunSettings
+from csv2kafka.settings import RunSettings
 
 
 def write_csv(path: Path, rows: int) -> list[bytes]:

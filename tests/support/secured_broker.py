@@ -1,4 +1,4 @@
-"""A broker with a second listener that wants a user and a password, and lets users do only what they were granted.
+"""A broker with listeners for every way of coming in, which lets users do only what they were granted.
 
 Whoever comes to `Broker.bootstrap` needs no password and may do everything: the oracle, the administrator.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -18,10 +19,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from csv2kafka.devbroker import HOST, Broker
 from tests.support.admin import create_topic
+from tests.support.certificates import Authority
+from tests.support.token_server import AUDIENCE, ISSUER, TokenServer
 
 USER, PASSWORD = "loader", "only-for-tests"
 PATIENCE_S = 30
@@ -36,12 +42,24 @@ class Grant(NamedTuple):
 
 
 class SecuredBroker:
-    """`bootstrap` is the guarded listener's address, `open_bootstrap` the other one's."""
+    """`addresses` are the listeners', `bootstrap` the one that wants a password alone, `open_bootstrap` that of the
+    door that is open to all.
+    """
 
-    def __init__(self, broker: Broker, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, broker: Broker, addresses: dict[str, str], authority: Authority, tokens: TokenServer) -> None:
+        self.addresses = addresses
+        self.bootstrap = addresses["GUARDED"]
+        self.authority = authority
+        self.tokens = tokens
+        self.log_path = broker.log_path
         self.open_bootstrap = broker.bootstrap
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+
+    def add_scram_user(self) -> None:
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):  # one at a time, says the broker
+            change = UserScramCredentialUpsertion(USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
+            self._admin.alter_user_scram_credentials([change])[USER].result(timeout=PATIENCE_S)
+        self._wait_until_in_force()
 
     def grant(self, *grants: Grant) -> None:
         """Allow USER to do this, from when this returns on."""
@@ -76,25 +94,80 @@ def _binding(grant: Grant, kind: type = AclBinding) -> AclBinding | AclBindingFi
     )
 
 
+# One for each way of coming in. What is not said of it comes from `_listener_properties`.
+LISTENERS = {
+    "GUARDED": ("SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "PLAIN"}),
+    "LOGIN": ("SASL_SSL", {"sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"}),
+    "BRIEF": ("SASL_SSL", {"sasl.enabled.mechanisms": "SCRAM-SHA-256", "connections.max.reauth.ms": "1000"}),
+    "TOKEN": ("SASL_SSL", {"sasl.enabled.mechanisms": "OAUTHBEARER"}),
+    "BARE_TOKEN": ("SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "OAUTHBEARER"}),
+    "TLS": ("SSL", {}),
+    "MUTUAL": ("SSL", {"ssl.client.auth": "required", "ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/"}),
+    "EXPIRED": ("SSL", {}),
+    "OTHERS": ("SSL", {}),  # with a certificate for another host
+}
+
+
 @contextmanager
-def secured_broker() -> Iterator[SecuredBroker]:
+def secured_broker(folder: Path, version: str) -> Iterator[SecuredBroker]:
+    """`folder` takes the keys and certificates of the run."""
     with ExitStack() as held:
-        port, controller_port, guarded_port = (_hold_port(held) for _ in range(3))
-        login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        port, controller_port = (_hold_port(held) for _ in range(2))
+        addresses = {name: f"{HOST}:{_hold_port(held)}" for name in LISTENERS}
+        authority = Authority(folder)
+        tokens = held.enter_context(TokenServer(authority.issue("idp")))
+        listeners = ["PLAINTEXT://" + f"{HOST}:{port}", *(f"{name}://{at}" for name, at in addresses.items())]
+        protocols = ",".join(f"{name}:{protocol}" for name, (protocol, _) in LISTENERS.items())
+        jwks = tokens.write_jwks(folder / "jwks.json").as_uri()
         properties = {
-            "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port},"
-            f"GUARDED://{HOST}:{guarded_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{port},GUARDED://{HOST}:{guarded_port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT",
+            "listeners": ",".join((*listeners, f"CONTROLLER://{HOST}:{controller_port}")),
+            "advertised.listeners": ",".join(listeners),
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,{protocols}",
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-            "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.guarded.plain.sasl.jaas.config": login,
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "false",
             "super.users": "User:ANONYMOUS",
         }
-        broker = held.enter_context(Broker(port=port, properties=properties))
-        yield SecuredBroker(broker, f"{HOST}:{guarded_port}")
+        for name in LISTENERS:
+            settings = _listener_properties(name, authority, jwks)
+            properties |= {f"listener.name.{name.lower()}.{key}": value for key, value in settings.items()}
+        allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={jwks}"
+        broker = held.enter_context(Broker(port=port, properties=properties, version=version, java_options=(allowed,)))
+        secured = SecuredBroker(broker, addresses, authority, tokens)
+        secured.add_scram_user()
+        yield secured
+
+
+def _listener_properties(name: str, authority: Authority, jwks: str) -> dict[str, str]:
+    protocol, settings = LISTENERS[name]
+    properties = dict(settings)
+    if protocol.endswith("SSL"):
+        special = {"EXPIRED": {"days": -1}, "OTHERS": {"host": "broker-7.test"}}
+        properties |= {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(authority.issue("broker", **special.get(name, {}))),  # type: ignore[arg-type]
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(authority.ca),
+        }
+    for mechanism in settings.get("sasl.enabled.mechanisms", "").split(","):
+        properties |= {f"{mechanism.lower()}.{key}": value for key, value in _mechanism_properties(mechanism, jwks)}
+    return properties
+
+
+def _mechanism_properties(mechanism: str, jwks: str) -> Iterator[tuple[str, str]]:
+    security = "org.apache.kafka.common.security"
+    if mechanism == "PLAIN":
+        yield "sasl.jaas.config", f'{security}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+    elif mechanism.startswith("SCRAM"):
+        yield "sasl.jaas.config", f"{security}.scram.ScramLoginModule required;"
+    elif mechanism:
+        yield "sasl.jaas.config", f"{security}.oauthbearer.OAuthBearerLoginModule required;"
+        handler = f"{security}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+        yield "sasl.server.callback.handler.class", handler
+        yield "sasl.oauthbearer.jwks.endpoint.url", jwks
+        yield "sasl.oauthbearer.expected.audience", AUDIENCE
+        yield "sasl.oauthbearer.expected.issuer", ISSUER
 
 
 def _hold_port(held: ExitStack) -> int:

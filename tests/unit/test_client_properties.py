@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from csv2kafka.errors import UsageError
-from csv2kafka.settings import KafkaSettings, RunSettings, load_run
+from csv2kafka.kafka_settings import KafkaSettings
+from csv2kafka.settings import RunSettings, load_run
 from tests.support.environment import clear_options
 
 SASL = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "ann", "sasl.password": "hunter2"}
@@ -52,8 +53,8 @@ class TestClientProperties:
             ("acks", "0", "every in-sync replica"),
             ("enable.idempotence", "false", "write rows twice"),
             ("max.in.flight.requests.per.connection", "5", "order of the rows"),
-            ("ssl.endpoint.identification.algorithm", "", "always checked"),
-            ("ssl.truststore.type", "JKS", "only PEM"),
+            ("sasl.login.callback.handler.class", "com.example.Login", "no Java class is run here"),
+            ("ssl.enabled.protocols", "TLSv1.1", "newest version of TLS"),
             ("transactional.id", "mine", "derives it"),
             ("linger.ms", "5", "nothing lingers"),
             ("security.protocol", "TLS", "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
@@ -159,7 +160,7 @@ class TestTls:
         store.write_bytes(b"\xfe\xed\xfe\xed\x00\x00\x00\x02")
         text = refusal(properties={"security.protocol": "SSL", "ssl.truststore.location": str(store)})
         assert "is no PEM file" in text
-        assert "keytool -importkeystore" in text
+        assert "keytool -list -rfc" in text
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         properties = {"security.protocol": "SSL", "ssl.ca.location": str(tmp_path / "none.pem")}

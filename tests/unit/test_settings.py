@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from csv2kafka.errors import UsageError
-from csv2kafka.settings import KafkaSettings, RunSettings, load_run, load_store
+from csv2kafka.kafka_settings import KafkaSettings
+from csv2kafka.settings import RunSettings, load_run, load_store
 from tests.support.environment import clear_options
 
 NEEDED: dict[str, Any] = {"source": "data.csv", "topic": "orders"}

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,14 +16,14 @@ from typing import Any, Self, TypeVar
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.conn import create_conn
-from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
 from csv2kafka.clock import boottime_s
-from csv2kafka.errors import ConfigError, Denied, JobConflict, KafkaUnavailable, machine_limit
+from csv2kafka.errors import ConfigError, Csv2KafkaError, Denied, JobConflict, KafkaUnavailable, machine_limit
 from csv2kafka.kafka import protocol
-from csv2kafka.settings import KafkaSettings
+from csv2kafka.kafka.login import Connection, connection_options
+from csv2kafka.kafka.refusal import Door, find_out, refusal
+from csv2kafka.kafka_settings import KafkaSettings
 
 _CHATTER = logging.getLogger("aiokafka")  # what repeats while a broker is away; the command line thins it out
 
@@ -44,12 +43,11 @@ _TRANSPORT = (
     kafka_errors.RequestTimedOutError,
     kafka_errors.StaleMetadata,
 )
-# What a code denies: the operation is the caller's to say, except where it is always the same.
+# What a code denies something on, and the option of kafka-acls.sh for it; the operation is the caller's to say.
 _DENIED = {
-    29: "{} on the topic",
-    30: "the consumer group",
-    31: "{} on the cluster",
-    53: "{} on the transactional id (where nobody may grant it: --delivery lease-only)",
+    29: ("the topic", "--topic ..."),
+    31: ("the cluster", "--cluster"),
+    53: ("the transactional id (where nobody may grant it: --delivery lease-only)", "--transactional-id ..."),
 }
 
 
@@ -73,9 +71,11 @@ def check(code: int, what: str, *, needs: str = "Write") -> None:
     needs: the operation that must be allowed, in Kafka's own word for it.
     """
     if code in _DENIED:
+        place, option = _DENIED[code]
         raise Denied(
-            f"{what}: the cluster denies {_DENIED[code].format(needs)} (error {code})",
-            hint="Grant it (kafka-acls.sh --add --allow-principal ... --operation ...), then run the command again.",
+            f"{what}: the cluster denies {needs} on {place} (error {code})",
+            hint=f"Grant it (kafka-acls.sh --add --allow-principal ... --operation {needs} {option}), "
+            "then run the command again.",
         )
     if code:
         raise BrokerError(code, what)
@@ -106,22 +106,17 @@ class _Connections(AIOKafkaClient):
     keeping to itself why a connection failed.
     """
 
-    def __init__(self, bootstrap: str, options: dict[str, Any]) -> None:
-        super().__init__(bootstrap_servers=bootstrap, **options)
-        self._options = options
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._options = connection_options(settings)
+        super().__init__(bootstrap_servers=settings.bootstrap, **self._options)
 
     async def bootstrap(self) -> None:
         """Learn of the brokers from the first address that answers; raises the last one's error where none does."""
         failure: Exception | None = None
         for host, port, _ in self.hosts:
             try:
-                connection = await create_conn(host, port, **self._options)
-                try:
-                    self.know_brokers(await connection.send(protocol.metadata([])))
-                finally:
-                    connection.close()
-                if not self.cluster.brokers():
-                    raise kafka_errors.NodeNotReadyError("it is still starting")
+                await self._introduce(host, port)
             except _TRANSPORT as error:
                 if not is_retriable(error):
                     raise
@@ -131,6 +126,24 @@ class _Connections(AIOKafkaClient):
                 self._sync_task = asyncio.create_task(self._md_synchronizer())
                 return
         raise failure or kafka_errors.NodeNotReadyError("no address was given")
+
+    async def _introduce(self, host: str, port: int) -> None:
+        try:
+            connection = await Connection.open(host, port, **self._options)
+            try:
+                self.know_brokers(await connection.send(protocol.metadata([])))
+            finally:
+                connection.close()
+        except Exception as error:
+            refused = await find_out(error, self._door(host, port))
+            if refused is not None:
+                raise refused from error
+            raise
+        if not self.cluster.brokers():
+            raise kafka_errors.NodeNotReadyError("it is still starting")
+
+    def _door(self, host: str, port: int) -> Door:
+        return Door(host, port, self._settings, self._options["ssl_context"])
 
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
         key = (node_id, group)
@@ -143,10 +156,13 @@ class _Connections(AIOKafkaClient):
             if broker is None:
                 raise kafka_errors.StaleMetadata(f"broker {node_id} is not known any more")
             try:
-                self._conns[key] = await create_conn(
+                self._conns[key] = await Connection.open(
                     broker.host, broker.port, on_close=self._on_connection_closed, **self._options
                 )
             except Exception as error:
+                refused = refusal(error, self._door(broker.host, broker.port))
+                if refused is not None:
+                    raise refused from error
                 _CHATTER.warning("no answer from broker %s: %s", node_id, _reason(error))
                 self.force_metadata_update()  # it may have moved
                 raise
@@ -163,7 +179,7 @@ class _Connections(AIOKafkaClient):
             try:
                 connection = await self._get_conn(node)
                 answer = await connection.send(protocol.metadata([]))
-            except (OSError, kafka_errors.KafkaError):
+            except (OSError, kafka_errors.KafkaError, Csv2KafkaError):
                 continue  # whoever sends to this broker next hears the reason
             self.know_brokers(answer)
             return True
@@ -177,42 +193,13 @@ class _Connections(AIOKafkaClient):
         )
 
 
-def _connections(settings: KafkaSettings) -> _Connections:
-    ssl_context = None
-    if settings.security_protocol in ("SSL", "SASL_SSL"):
-        try:
-            ssl_context = create_ssl_context(
-                cafile=settings.ssl_cafile,
-                certfile=settings.ssl_certfile,
-                keyfile=settings.ssl_keyfile,
-                password=settings.ssl_password.get_secret_value() if settings.ssl_password else None,
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"the TLS files cannot be used: {error}",
-                hint="Check the ssl.* properties: paths, PEM format, password.",
-            ) from None
-    return _Connections(
-        settings.bootstrap,
-        {
-            "client_id": settings.client_id,
-            "request_timeout_ms": settings.request_timeout_ms,
-            "security_protocol": settings.security_protocol,
-            "ssl_context": ssl_context,
-            "sasl_mechanism": settings.sasl_mechanism or "PLAIN",
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
-        },
-    )
-
-
 class Client:
     """An open connection to the cluster. `deadline_s` bounds every question, its repeats included."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.deadline_s = settings.delivery_timeout_s
-        self._connections = _connections(settings)
+        self._connections = _Connections(settings)
         self._leaders: dict[tuple[str, int], int] = {}
         self._coordinators: dict[str, int] = {}
         self._missing_since_s: float | None = None
@@ -220,6 +207,9 @@ class Client:
     async def __aenter__(self) -> Self:
         try:
             await self._connections.bootstrap()
+        except Csv2KafkaError:
+            await self.close()
+            raise
         except (OSError, kafka_errors.KafkaError) as error:
             await self.close()
             if not is_retriable(error):
@@ -356,12 +346,10 @@ class Client:
 
 
 def is_retriable(error: Exception) -> bool:
-    """True for faults of transport, and for answers that a leader change or a pause cures."""
+    """True for faults of transport (a token endpoint's too), and for answers that a leader change or a pause cures."""
     if isinstance(error, BrokerError):
         return error.retriable
-    if isinstance(error, ssl.SSLCertVerificationError) or machine_limit(error) is not None:
-        return False
-    return isinstance(error, _TRANSPORT)
+    return isinstance(error, (*_TRANSPORT, KafkaUnavailable)) and machine_limit(error) is None
 
 
 def _translated(error: Exception, what: str) -> Exception:
@@ -371,10 +359,6 @@ def _translated(error: Exception, what: str) -> Exception:
         return ConfigError(str(error), hint="The cluster refused this for good: the brokers' logs say why.")
     if isinstance(error, kafka_errors.IncompatibleBrokerVersion):
         return ConfigError(told, hint="csv2kafka needs Apache Kafka 3.4 or later (or a service that runs its broker).")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return ConfigError(
-            told, hint="Give the certificate of the authority that signed the broker's as ssl.truststore.location."
-        )
     if isinstance(error, kafka_errors.KafkaError):
         return Denied(told, hint="Check user, password and sasl.mechanism in the client properties.")
     return machine_limit(error) or error
@@ -382,8 +366,6 @@ def _translated(error: Exception, what: str) -> Exception:
 
 def _reason(error: Exception) -> str:
     """What went wrong, also where an exception says nothing but its name."""
-    if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
-        return "the cluster does not offer this SASL mechanism"
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     return str(error) or type(error).__name__

@@ -20,6 +20,8 @@ from csv2kafka.kafka.client import Client, Partition, check
 _TRANSACTION_TIMEOUT_MS = 60_000
 _ABORT = False
 _SUPERSEDED = frozenset({47, 48, 49, 90})  # epoch, transaction state or id mapping moved on: another instance started
+_TOPIC_DENIED = 29
+_NOT_ATTEMPTED = 55  # of the partitions of a request that failed for the sake of another
 PRODUCER_FENCED = frozenset({47, 90})
 
 
@@ -80,9 +82,9 @@ async def append_markers(client: Client, txn_id: str, producer: ProducerEpoch, t
         answer = await client.ask_coordinator(
             txn_id, AddPartitionsToTxnRequest(txn_id, producer.producer_id, producer.epoch, [*topics.items()])
         )
-        for _, partition_errors in answer.errors:
-            for _, code in partition_errors:
-                _check_current(code, what)
+        codes = [(code, topic) for topic, partition_errors in answer.errors for _, code in partition_errors]
+        for code, topic in sorted(codes, key=lambda found: found[0] == _NOT_ATTEMPTED):
+            _check_current(code, f"fencing {topic}" if code == _TOPIC_DENIED else what)
 
     async def end() -> None:
         answer = await client.ask_coordinator(
