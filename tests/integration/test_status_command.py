@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from csv2kafka.devbroker import Broker
 from tests.support.cli_load import SMALL_BATCHES, CliLoad
 from tests.support.processes import Children
+from tests.support.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -28,17 +30,27 @@ def status_of(load: CliLoad) -> dict[str, Any]:
 
 
 def test_from_its_first_row_to_its_last(load: CliLoad) -> None:
-    with load.paused_at("batch_acked", 9, "--checkpoint-interval", "1") as process:
-        running = status_of(load)
-        assert running["state"] in ("running", "silent")  # it stands still, and may have for long
-        assert f"process {process.pid} on " in running["held_by"]
-        assert 0 < running["rows"] < len(load.values)
-        assert 0 < running["progress"] < 1
-        assert running["topic"] == f"{load.topic}-0"
-    assert load.wait().returncode == 0
+    process = load.start("--compression", "none", "--max-bytes-per-s", "30000")  # some 50 s, of which a few are seen
+
+    def has_begun() -> dict[str, Any] | None:
+        ended = load.children.cli("status", "job", "--checkpoint", load.checkpoint, "--json")
+        found: dict[str, Any] = json.loads(ended.stdout)
+        return found if found.get("rows") and found["state"] == "running" else None
+
+    running = until(has_begun, "rows are told of")
+    assert f"process {process.pid} on " in running["held_by"]
+    assert running["rows"] < len(load.values)
+    assert 0 < running["progress"] < 1
+    assert running["rows_per_s"] > 0
+    assert running["eta_s"] > 0
+    assert running["topic"] == f"{load.topic}-0"
+    process.send_signal(signal.SIGTERM)
+    assert load.wait().returncode == 143
+    stopped = status_of(load)
+    assert (stopped["state"], stopped["held_by"], stopped["eta_s"]) == ("stopped", None, None)
+    assert load.run("--compression", "none").returncode == 0
     done = status_of(load)
     assert (done["state"], done["rows"], done["progress"]) == ("complete", len(load.values), 1.0)
-    assert done["held_by"] is None
     listed = load.children.cli("list", "--checkpoint", load.checkpoint)
     assert listed.stdout.splitlines()[1].split()[:4] == ["job", "complete", f"{len(load.values):,}", "100%"]
 
