@@ -1,18 +1,14 @@
 """Compile every kernel that a load may need into NUMBA_CACHE_DIR: the image's build runs this, so that no load has to.
 
 A kernel is compiled for the types of its arguments. Two of them depend on options: whether there is a plan, and whether
-there is an escape character.
+there is an escape character. What `csv2kafka schema` needs is among those.
 """
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
-from csv2kafka import proposal, recordbatch
+from csv2kafka import recordbatch
 from csv2kafka.encoder import Encoder
 from csv2kafka.model import Dialect, Position, RecordShape
-from csv2kafka.settings import load_schema
 from csv2kafka.splitter import split
 
 COLUMNS = ("id", "name")
@@ -27,10 +23,6 @@ def main() -> None:
         encoder = Encoder(shape, recordbatch.CODECS["lz4"], 1 << 20, LANES if shape.key else 1)
         for block in split([ROWS], Position(0, 0), shape.dialect, lambda: 1 << 20):
             encoder.encode(block)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "rows.csv")
-        file.write_bytes(",".join(COLUMNS).encode() + b"\n" + ROWS)
-        proposal.propose(load_schema({"source": str(file)}))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ SECRET = '{"username": "loader", "password": "p\\"w $x"}'
 NOTE = '#!/bin/sh\necho "$(basename "$0") $*" >>"$CALLS"\n'
 PROGRAMS = {
     "aws": NOTE + f"case $2 in get-secret-value) echo '{SECRET}' ;; get-login-password) echo token ;; esac",
-    "docker": NOTE + 'if [ "$1" = run ]; then env >"$CALLS.env"; else cat >"$CALLS.stdin"; fi',
+    "docker": NOTE + 'printf "%s\\n" "$@" >"$CALLS.words"; if [ "$1" = run ]; then env >"$CALLS.env"; else cat; fi >&2',
     "dnf": NOTE,
     "systemctl": NOTE,
     "sleep": NOTE,
@@ -117,9 +117,9 @@ def test_an_instance_that_cannot_set_itself_up_ends_itself(instance: Instance) -
 class TestTheJob:
     def test_it_runs_the_image_with_its_options(self, started: Instance) -> None:
         assert started.script("csv2kafka-job").returncode == 0
-        command = started.calls[-1].split()
-        assert command[:2] == ["docker", "run"]
-        assert command[-6:] == [
+        words = (started.root / "calls.words").read_text().splitlines()
+        assert words[0] == "run"
+        assert words[-6:] == [
             "123456789012.dkr.ecr.us-east-1.amazonaws.com/csv2kafka:1",
             "run",
             "--key",
