@@ -20,7 +20,7 @@ from tests.test_structure import MODULES, ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")  # of what moto skips
 
-SHARED = {"AlarmTopicArn", "Checkpoints", "Dashboard", "JobFailed", "LoaderPolicy", "Logs", "NoProgress"}
+SHARED = {"AlarmTopicArn", "Checkpoints", "Dashboard", "Errors", "LoaderPolicy", "Logs", "NoProgress"}
 PLANNED_METRICS = {
     "CheckpointCount",
     "ErrorCount",
@@ -130,7 +130,7 @@ class TestPermissions:
         policy = templates.load("ecs-fargate")["Resources"]["LoaderPolicy"]
         allowed = {action for statement in statements(policy) for action in listed(statement["Action"])}
         calls = set(re.findall(r"self\.table\.(\w+)\(", MODULES["checkpoints.dynamodb"].read_text()))
-        assert calls == {"get_item", "put_item", "delete_item"}  # the last one only for `csv2kafka reset`
+        assert calls == {"get_item", "put_item", "delete_item", "scan"}  # the last two for `reset` and `list` only
         assert {action for action in allowed if action.startswith("dynamodb:")} == {
             "dynamodb:GetItem",
             "dynamodb:PutItem",
@@ -234,7 +234,7 @@ def test_dashboards_and_alarms_show_metrics_that_there_are() -> None:
         shown = {entry[1] for widget in body["widgets"] for entry in widget["properties"].get("metrics", ())}
         own = {metric["MetricName"] for alarm in template["Resources"].values() for metric in own_metrics(alarm)}
         assert shown >= PLANNED_METRICS
-        assert own == {"ErrorCount", "ETASeconds", "RecordsPerSecond"}
+        assert own == {"ErrorCount", "ETASeconds", "RecordsProcessed"}
         assert [name for name in shown | own if f'"{name}"' not in source] == []
 
 
