@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,8 +162,8 @@ class TestPermissions:
 class TestTheCommand:
     """What the container gets is what the program takes."""
 
-    def container(self, name: str) -> dict[str, Any]:
-        templates.make_stack(name, templates.WITH_PASSWORD)
+    def container(self, name: str, parameters: dict[str, str] = templates.WITH_PASSWORD) -> dict[str, Any]:
+        templates.make_stack(name, parameters)
         if name == "ecs-fargate":
             task = boto3.client("ecs").describe_task_definition(taskDefinition=name)["taskDefinition"]
             return task["containerDefinitions"][0]
@@ -184,6 +185,16 @@ class TestTheCommand:
         assert settings.enable_metrics
         assert settings.kafka.bootstrap == "b-1:9096,b-2:9096"
         assert (settings.kafka.security_protocol, settings.kafka.sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+
+    def test_with_msk_iam_there_is_no_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        container = self.container("ecs-fargate", templates.WITH_MSK_IAM)
+        clear_options(monkeypatch)
+        for entry in container["environment"]:
+            monkeypatch.setenv(entry["name"], entry["value"])
+        assert not container.get("secrets")
+        settings = load_run({})
+        assert (settings.kafka.sasl_mechanism, settings.kafka.sasl_password) == ("AWS_MSK_IAM", None)
+        assert settings.checkpoint_url == "dynamodb://earlier"
 
     @pytest.mark.parametrize("name", ["ecs-fargate", "batch-spot"])
     def test_its_options_are_words(self, name: str) -> None:
@@ -207,6 +218,13 @@ def decision(exit_code: int | None, status_reason: str) -> str:
         if all(fnmatch.fnmatchcase(ended[part], pattern) for part, pattern in rule.items() if part != "Action"):
             return str(rule["Action"])
     return "RETRY"
+
+
+def test_the_image_has_what_its_build_asks_for() -> None:
+    wanted = re.findall(r'"\.\[([\w,-]+)\]"', (templates.FOLDER / "Dockerfile").read_text())
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert wanted
+    assert {name for names in wanted for name in names.split(",")} <= extras.keys()  # uv would only warn
 
 
 def exit_codes() -> set[int]:
