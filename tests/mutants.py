@@ -202,7 +202,7 @@ MUTANTS = (
     Mutant(
         "guard: nobody is told of a short retention",
         "kafka/topic.py",
-        "    if 0 <= retention_ms < _DAY_MS:",
+        "    if 0 <= retention_ms < DAY_MS:",
         "    if False:",
         f"{FAULTS}/test_retention.py",
     ),

@@ -62,9 +62,7 @@ AWS = {"sources.s3", "checkpoints.dynamodb", "metrics.cloudwatch"}
 VENDORS = {
     "aws_msk_iam_sasl_signer": {"msk_iam"},
     "backports": {"sources.decompress"},
-    "aiokafka": {
-        f"kafka.{name}" for name in ("client", "fence", "login", "outlook", "protocol", "refusal", "tail", "topic")
-    },
+    "aiokafka": {f"kafka.{name}" for name in ("client", "fence", "login", "protocol", "refusal", "tail", "topic")},
     "boto3": AWS,
     "botocore": AWS | {"msk_iam"},
     "cramjam": {"recordbatch"},

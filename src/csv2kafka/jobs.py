@@ -200,8 +200,8 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
 
 async def _dead_letters(run: _Run, client: Client) -> tuple[topic.Target, ...]:
     """The dead-letter topic's partition, if bad rows go to one."""
-    place = run.settings.bad_rows_place
-    if place is None or place.startswith("file:"):
+    place = run.settings.bad_rows_topic
+    if place is None:
         return ()
     return await topic.prepare(
         client,

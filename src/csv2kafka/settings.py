@@ -28,7 +28,7 @@ from csv2kafka.config_file import ConfigFile, read_config
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import STRICT, InputSettings, RecordSettings
 from csv2kafka.kafka_settings import KafkaSettings
-from csv2kafka.model import FENCED, Delivery
+from csv2kafka.model import FENCED, Delivery, Quarantine
 
 _PREFIX = "CSV2KAFKA_"
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -90,18 +90,17 @@ class RunSettings(RecordSettings, StoreSettings):
     @field_validator("topic")
     @classmethod
     def _topic_is_legal(cls, topic: str) -> str:
-        if _TOPIC.fullmatch(topic) is None or topic in (".", ".."):
+        if not _is_topic(topic):
             raise ValueError(f"{topic!r} cannot be a topic: letters, digits, '.', '_', '-' only, at most 249")
         return topic
 
     @model_validator(mode="after")
     def _bad_rows_go_elsewhere(self) -> RunSettings:
-        place = self.bad_rows_place
-        if place is not None and not place.startswith("file:"):
-            if _TOPIC.fullmatch(place) is None or place in (".", ".."):
-                raise ValueError(f"--bad-rows-to: {place!r} is neither a topic nor a path (./FILE)")
-            if place == self.topic:
-                raise ValueError("--bad-rows-to names the topic of the good rows")
+        place = self.bad_rows_topic
+        if place is not None and not _is_topic(place):
+            raise ValueError(f"--bad-rows-to: {place!r} is neither a topic nor a path (./FILE)")
+        if place == self.topic:
+            raise ValueError("--bad-rows-to names the topic of the good rows")
         return self
 
     @property
@@ -113,6 +112,12 @@ class RunSettings(RecordSettings, StoreSettings):
         if place.startswith("file:"):
             return place
         return Path(place).absolute().as_uri() if "/" in place else place
+
+    @property
+    def bad_rows_topic(self) -> str | None:
+        """None where they go to a file, and where the first one ends the job."""
+        place = self.bad_rows_place
+        return None if place is None or Quarantine(place).is_file else place
 
     @field_validator("job_id")
     @classmethod
@@ -129,6 +134,10 @@ def default_job_id(source: str, topic_name: str, partition: int | None) -> str:
     digest = hashlib.sha256("\0".join((source, topic_name, str(partition or 0))).encode()).hexdigest()[:8]
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", source.rstrip("/").rsplit("/", 1)[-1])[:60]
     return f"{stem}-{topic_name}-{partition or 0}-{digest}"
+
+
+def _is_topic(name: str) -> bool:
+    return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
 
 
 def load_run(

@@ -78,14 +78,14 @@ def verify_topic(settings: RunSettings, sinks: Sequence[MetricsSink]) -> Verific
 async def _verify_topic(
     settings: RunSettings, shape: RecordShape, header: Header, source: Source, sinks: Sequence[MetricsSink]
 ) -> Verification:
-    place = settings.bad_rows_place
     async with Client(settings.kafka) as client:
         find = partial(topic.prepare, client, create=False)
         targets = await find(settings.topic, settings.partition, spread=bool(shape.key))
         dead_letters: tuple[topic.Target, ...] = ()
         apart = None
-        if place is not None:
-            dead_letters = () if place.startswith("file:") else await find(place, 0)
+        if settings.bad_rows_topic is not None:
+            dead_letters = await find(settings.bad_rows_topic, 0)
+        if settings.bad_rows_place is not None:
             apart = SetApart(source.identity, _NO_LIMIT_BYTES if dead_letters else None)
         lanes = [
             Lane(target.partition, *await tail.log_range(client, target.partition), None)

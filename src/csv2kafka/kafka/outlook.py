@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiokafka.protocol.admin import DescribeConfigsRequest
-
 from csv2kafka.errors import Csv2KafkaError, Denied
 from csv2kafka.kafka import protocol
-from csv2kafka.kafka.client import Client, Partition, check
+from csv2kafka.kafka.client import Client, Partition
 from csv2kafka.kafka.fence import transactional_id
 from csv2kafka.kafka.tail import log_range
-from csv2kafka.kafka.topic import choose
+from csv2kafka.kafka.topic import DAY_MS, choose, read_settings
 
-_TOPIC_RESOURCE = 2
-_DAY_MS = 24 * 3600 * 1000
 _SETTINGS = (
     "cleanup.policy",
     "max.message.bytes",
@@ -77,7 +73,7 @@ async def look(
     missing = [word for number, word in _TOPIC_NEEDS.items() if not _may(topic[5], number)]
     findings += [_denied(word, f"topic {name}") for word in missing]
     chosen = tuple(sorted(view.leaders)) if spread and partition is None else (choose(name, view, partition),)
-    settings = {} if "DescribeConfigs" in missing else await _settings(client, name)
+    settings = {} if "DescribeConfigs" in missing else await read_settings(client, name, _SETTINGS)
     in_sync = min(len(partition[5]) for partition in topic[4])
     findings += _endangered(name, settings, view.replicas, in_sync)
     records = 0
@@ -132,24 +128,12 @@ def _endangered(name: str, settings: dict[str, str], replicas: int, in_sync: int
         yield Finding(
             f"topic {name} may elect a leader that lacks acknowledged rows", "Set unclean.leader.election.enable=false."
         )
-    if 0 <= int(settings.get("retention.ms", -1)) < _DAY_MS:
+    if 0 <= int(settings.get("retention.ms", -1)) < DAY_MS:
         hours = int(settings["retention.ms"]) / 3_600_000
         yield Finding(
             f"topic {name} keeps records for {hours:.1f} h only",
             "Resume an interrupted job before its last rows expire, or raise retention.ms.",
         )
-
-
-async def _settings(client: Client, name: str) -> dict[str, str]:
-    what = f"reading the settings of topic {name}"
-
-    async def ask() -> dict[str, str]:
-        answer = await client.ask_any(DescribeConfigsRequest([(_TOPIC_RESOURCE, name, list(_SETTINGS))]))
-        code, _, _, _, entries = answer.resources[0]
-        check(code, what, needs="DescribeConfigs")
-        return {entry[0]: entry[1] for entry in entries}
-
-    return await client.persist(ask, what)
 
 
 async def _coordinator(client: Client, txn_id: str) -> list[Finding]:

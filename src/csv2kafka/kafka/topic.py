@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.protocol.admin import DescribeConfigsRequest
@@ -16,9 +16,10 @@ from csv2kafka.kafka.client import GONE_AFTER_S, UNKNOWN_TOPIC, BrokerError, Cli
 
 _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
+_SETTINGS = ("max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas")
 _TOPIC_EXISTS = 36
 _NO_SETTINGS: Mapping[str, str] = {}
-_DAY_MS = 24 * 3600 * 1000
+DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ async def prepare(
         view = await _create(client, name, new_settings)
     spread = spread and partition is None
     chosen = sorted(view.leaders) if spread else [choose(name, view, partition)]
-    settings = await _settings(client, name)
+    settings = await read_settings(client, name, _SETTINGS)
     _check_settings(name, settings)
     if view.replicas < 3:
         _LOG.warning(
@@ -127,12 +128,12 @@ async def _create(client: Client, name: str, settings: Mapping[str, str]) -> Top
     return view
 
 
-async def _settings(client: Client, name: str) -> dict[str, str]:
-    wanted = ["max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas"]
+async def read_settings(client: Client, name: str, wanted: Sequence[str]) -> dict[str, str]:
+    """The topic's settings of these names. Raises Denied without DescribeConfigs."""
     what = f"reading the settings of topic {name}"
 
     async def ask() -> dict[str, str]:
-        answer = await client.ask_any(DescribeConfigsRequest([(_TOPIC_RESOURCE, name, wanted)]))
+        answer = await client.ask_any(DescribeConfigsRequest([(_TOPIC_RESOURCE, name, list(wanted))]))
         code, _, _, _, entries = answer.resources[0]
         check(code, what, needs="DescribeConfigs")
         return {entry[0]: entry[1] for entry in entries}
@@ -148,7 +149,7 @@ def _check_settings(name: str, settings: dict[str, str]) -> None:
             hint="Load into a topic with cleanup.policy=delete.",
         )
     retention_ms = int(settings["retention.ms"])
-    if 0 <= retention_ms < _DAY_MS:
+    if 0 <= retention_ms < DAY_MS:
         _LOG.warning(
             "topic %s keeps records for %.1f h only: an interrupted job must be resumed before its last rows expire",
             name,
