@@ -28,8 +28,7 @@ from csv2kafka.model import (
 )
 from csv2kafka.quarantine import SetApart
 from csv2kafka.settings import RunSettings
-from csv2kafka.sources import Source, open_source
-from csv2kafka.sources.text import as_text
+from csv2kafka.sources import Source
 from csv2kafka.splitter import split
 from csv2kafka.threads import run_on_a_loop
 
@@ -81,15 +80,12 @@ class _Trial:
 def plan(settings: RunSettings) -> Plan:
     """Raises what opening and reading the source, and connecting, raise."""
     job_id = settings.job
-    with open_source(settings.source, region=settings.region, profile=settings.profile) as raw:
-        source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
-        with source:
-            header = shaping.header_of(settings, source, text.encoding)
-            shape = shaping.shape_of(settings, header, text, source.identity.uri)
-            topic = run_on_a_loop(_topic(settings, job_id, spread=bool(shape.key)))
-            size_bytes = raw.identity.size_bytes if text == TextFormat() else None
-            samples = sampling.sample(source, header, size_bytes, shape.dialect)
-            trial = _try(source, header, shape, settings, topic)
+    with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
+        shape = shaping.shape_of(settings, header, text, source.identity.uri)
+        topic = run_on_a_loop(_topic(settings, job_id, spread=bool(shape.key)))
+        size_bytes = source.identity.size_bytes if text == TextFormat() else None
+        samples = sampling.sample(source, header, size_bytes, shape.dialect)
+        trial = _try(source, header, shape, settings, topic)
     rows = samples.rows()
     text_bytes = samples.text_bytes
     topic_bytes = duration_s = None

@@ -12,11 +12,10 @@ import numpy as np
 from csv2kafka import human, kindkernel, sampling
 from csv2kafka.csvkernel import PADDING
 from csv2kafka.errors import BadData
-from csv2kafka.model import Dialect, Header, Kind
+from csv2kafka.model import Dialect, Header, Kind, TextFormat
 from csv2kafka.settings import SchemaSettings
-from csv2kafka.shaping import dialect_of, header_of
-from csv2kafka.sources import Source, open_source
-from csv2kafka.sources.text import as_text
+from csv2kafka.shaping import dialect_of, opened
+from csv2kafka.sources import Source
 
 _MOST_NAMES = 40  # in a sentence
 _TRUTHS = {"true", "false"}
@@ -97,13 +96,9 @@ class Proposal:
 
 def propose(settings: SchemaSettings) -> Proposal:
     """Raises what opening and reading a source raises, and BadData where nothing can be made out."""
-    with open_source(settings.source, region=settings.region, profile=settings.profile) as raw:
-        source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
-        with source:
-            header = header_of(settings, source, text.encoding)
-            is_plain = text.codec is None and text.encoding == "utf-8"
-            size_bytes = raw.identity.size_bytes if is_plain else None
-            return _look(source, header, size_bytes, dialect_of(settings), settings.null_value)
+    with opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
+        size_bytes = source.identity.size_bytes if text == TextFormat() else None
+        return _look(source, header, size_bytes, dialect_of(settings), settings.null_value)
 
 
 def _look(source: Source, header: Header, size_bytes: int | None, dialect: Dialect, null_value: str | None) -> Proposal:

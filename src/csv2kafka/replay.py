@@ -34,8 +34,6 @@ from csv2kafka.model import (
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.pipeline import StopFlag
 from csv2kafka.settings import RunSettings, StoreSettings
-from csv2kafka.sources import open_source
-from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import split
 
 _NO_LIMIT_BYTES = 1 << 40
@@ -120,19 +118,15 @@ class QuarantinedJob:
         return jobs.load(settings, jobs.Parts(sinks=sinks, shape_of=self.shape_of), stop=stop, notify=notify)
 
     def _encode_all(self, settings: RunSettings) -> None:
-        region, profile = settings.region, settings.profile
-        with open_source(settings.source, expected=None, region=region, profile=profile) as raw:
-            source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding, restart=None)
-            with source:
-                header = shaping.header_of(settings, source, text.encoding)
-                shape = self.shape_of(header, text, source.identity.uri)
-                encoder = Encoder(shape, recordbatch.CODECS["none"], _NO_LIMIT_BYTES)
-                start = Position(0, header.end_byte)
-                with closing(source.read_from(start.byte_offset)) as chunks:
-                    for block in split(chunks, start, shape.dialect, lambda: encoder.block_bytes):
-                        bad = encoder.encode(block).bad
-                        if bad is not None:
-                            raise bad
+        with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
+            shape = self.shape_of(header, text, source.identity.uri)
+            encoder = Encoder(shape, recordbatch.CODECS["none"], _NO_LIMIT_BYTES)
+            start = Position(0, header.end_byte)
+            with closing(source.read_from(start.byte_offset)) as chunks:
+                for block in split(chunks, start, shape.dialect, lambda: encoder.block_bytes):
+                    bad = encoder.encode(block).bad
+                    if bad is not None:
+                        raise bad
 
     def _header(self) -> bytes:
         dialect = self.shape.dialect

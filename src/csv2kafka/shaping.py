@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import difflib
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from csv2kafka import schema
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import InputSettings, RecordSettings
 from csv2kafka.model import Dialect, Field, Header, Kind, Naming, RecordShape, TextFormat
-from csv2kafka.sources import Source
+from csv2kafka.sources import Source, open_source
+from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import read_header
 
 
 def dialect_of(settings: InputSettings) -> Dialect:
     return Dialect(settings.delimiter, settings.quote, settings.escape)
+
+
+@contextmanager
+def opened(
+    settings: InputSettings, *, region: str | None, profile: str | None
+) -> Iterator[tuple[Source, TextFormat, Header]]:
+    """The newest version of the file as text, what that took, and its header. Raises what opening and reading raise."""
+    with open_source(settings.source, region=region, profile=profile) as raw:
+        source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
+        with source:
+            yield source, text, header_of(settings, source, text.encoding)
 
 
 def header_of(settings: InputSettings, source: Source, encoding: str) -> Header:

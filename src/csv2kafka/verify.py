@@ -67,12 +67,9 @@ def _own_lane(lane: LanePosition, own_ids: tuple[int, ...]) -> Lane:
 
 def verify_topic(settings: RunSettings, sinks: Sequence[MetricsSink]) -> Verification:
     """Compare a file with all that a topic (or the chosen partition) holds, whoever wrote it."""
-    with open_source(settings.source, region=settings.region, profile=settings.profile) as raw:
-        source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding)
-        with source:
-            header = shaping.header_of(settings, source, text.encoding)
-            shape = shaping.shape_of(settings, header, text, source.identity.uri)
-            return run_on_a_loop(_verify_topic(settings, shape, header, source, sinks))
+    with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
+        shape = shaping.shape_of(settings, header, text, source.identity.uri)
+        return run_on_a_loop(_verify_topic(settings, shape, header, source, sinks))
 
 
 async def _verify_topic(
