@@ -17,8 +17,8 @@ SOURCE = ROOT / "src"
 LAYERS = (
     {"csv2kafka", "clock", "eta", "human", "logs", "malloc", "model", "pace", "signals", "simd", "threads"},
     {"errors", "javahash", "kindkernel", "receipt", "recordbatch", "slowcsv", "textkernel"},
-    {"comparekernel", "jaas", "pem", "recordkernel"},
-    {"client_security", "comparison", "csvkernel"},
+    {"comparekernel", "jaas", "pem", "rangekernel", "recordkernel"},
+    {"client_security", "comparison", "csvkernel", "ranges"},
     {"plan"},
     {"badrow", "desk", "quarantine"},
     {
@@ -105,6 +105,8 @@ PURE = {
     "plan",
     "receipt",
     "quarantine",
+    "rangekernel",
+    "ranges",
     "recordbatch",
     "recordkernel",
     "slowcsv",
