@@ -7,6 +7,8 @@ No test framework here, so that a bare child process can use it.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from csv2kafka.model import (
     Portion,
     Position,
 )
+from csv2kafka.ranges import compose, cuts, scan_range
 from csv2kafka.splitter import read_header, skip_rows, split
 from tests.support import csv_oracle
 from tests.support.apart import check_apart
@@ -115,6 +118,9 @@ def compare(data: bytes, setup: Setup) -> int:
         _check_skipping(data, header, expected, setup)
         _check_left_out(data, got, expected, header, setup)
         check_apart(data, expected, header, setup)
+        _check_parts(data, cuts(header.end_byte, len(data), 2 + len(data) % 6), expected, setup)
+        ends = itertools.accumulate(setup.block_bytes, initial=header.end_byte)
+        _check_parts(data, sorted({min(end, len(data)) for end in ends}), expected, setup)
     return got.rows
 
 
@@ -219,6 +225,24 @@ def _check_on_row_end(data: bytes, place: Position, expected: Expected) -> None:
         next_start = expected.extents[place.row][0]
         check(place.byte_offset <= next_start, "inside the next row", place, next_start)
         check(not data[place.byte_offset : next_start].strip(_LINE_ENDS), "before the next row", place, next_start)
+
+
+def _check_parts(data: bytes, begins: Sequence[int], expected: Expected, setup: Setup) -> None:
+    """Ranges that begin there, the first at the header's end, make parts of whole rows: each that a row starts in."""
+    ranges = list(itertools.pairwise([*begins, len(data)]))
+    transitions = [scan_range(chunks(data[a:b], setup.chunk_bytes), a, setup.dialect) for a, b in ranges]
+    parts = compose(transitions, begins[0])
+    starts = [start for start, _ in expected.extents]
+    starts += [row.start_byte for row in expected.outcomes[-1:] if expected.unclosed and isinstance(row, Stop)]
+    rows_before = [(bisect_left(starts, a), bisect_left(starts, b)) for a, b in ranges]
+    first_rows = [before for before, behind in rows_before if before < behind]
+    check([part.first_row for part, _ in parts] == first_rows, "parts' first rows", parts, first_rows)
+    end = Position(0, begins[0])
+    for part, rows in parts:
+        check(Position(part.first_row, part.start_byte) == end, "parts chain", part, end)
+        _check_on_row_end(data, end, expected)
+        end = Position(end.row + rows, part.end_byte)
+    check(not parts or end == Position(len(starts), len(data)), "the last part's end", end, len(starts))
 
 
 def _check_restart(data: bytes, got: Got, expected: Expected, header: Header, setup: Setup) -> None:
