@@ -17,7 +17,7 @@ from csv2kafka.errors import Csv2KafkaError
 from csv2kafka.eta import eta_s
 from csv2kafka.kafka.sender import Sender as KafkaProducer
 from csv2kafka.metrics.cloudwatch import MetricsEmitter
-from csv2kafka.model import Receipt
+from csv2kafka.receipt import Receipt
 from csv2kafka.settings import checked_run
 from csv2kafka.sources import open_source as smart_open
 

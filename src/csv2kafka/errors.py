@@ -82,7 +82,7 @@ class BadRow(BadData):
     def __init__(self, start: Position, end_byte: int, reason: str, *, hint: str) -> None:
         super().__init__(
             f"row {start.row + 1} (bytes {start.byte_offset} to {end_byte}) {reason}; "
-            f"the {start.row} rows before it are safe",
+            "the job's rows before it are safe",
             hint=hint,
         )
         self.start = start

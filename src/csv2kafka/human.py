@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from csv2kafka.model import Part
+
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def part(part: Part | None) -> str:
+    """Which of a file's rows, as far as is known before they are counted."""
+    if part is None:
+        return "all rows"
+    return f"the rows from {part.first_row + 1:,} on (bytes {part.start_byte:,} to {part.end_byte:,})"
+
+
+def rows_of(part: Part, rows: int) -> str:
+    """The first so many rows of the part, as the file counts them."""
+    if rows < 2:
+        return f"row {part.first_row + 1:,}" if rows else f"no rows from {part.first_row + 1:,} on"
+    return f"rows {part.first_row + 1:,} to {part.first_row + rows:,}"
 
 
 def short(number: float) -> str:

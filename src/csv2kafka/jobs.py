@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from csv2kafka import failpoints, logs, recordbatch, shaping
+from csv2kafka import failpoints, human, logs, recordbatch, shaping
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.encoder import Encoder
 from csv2kafka.errors import Csv2KafkaError, JobConflict
@@ -22,14 +22,26 @@ from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LEASE_ONLY, Checkpoint, Header, JobStatus, Quarantine, Receipt, RecordShape, TextFormat
+from csv2kafka.model import (
+    LEASE_ONLY,
+    Checkpoint,
+    Header,
+    JobStatus,
+    Part,
+    Quarantine,
+    RecordShape,
+    SourceIdentity,
+    TextFormat,
+)
 from csv2kafka.outcome import already_complete, receipt_of
 from csv2kafka.pipeline import Pipeline, SenderFactory, StopFlag
 from csv2kafka.quarantine import SetApart, refuse_other_place
 from csv2kafka.quarantine_file import QuarantineFile
+from csv2kafka.receipt import Receipt
 from csv2kafka.settings import RunSettings
-from csv2kafka.shaping import header_of
-from csv2kafka.sources import Source, open_source
+from csv2kafka.shaping import header_of, start_of
+from csv2kafka.sources import Source, open_source, refuse_changed
+from csv2kafka.sources.part import as_part
 from csv2kafka.sources.text import as_text
 from csv2kafka.takeover import END_AT_BAD_ROWS, BadRows, Job
 from csv2kafka.threads import run_on_a_loop
@@ -55,6 +67,8 @@ class Parts:
     rows_total: int | None = None
     sinks: Sequence[MetricsSink] = ()
     shape_of: Callable[[Header, TextFormat, str], RecordShape] | None = None  # columns, text, the source's name
+    part: Part | None = None  # of the source, on the boundaries of rows: all that is loaded
+    pinned: SourceIdentity | None = None  # the version to load, also by a new job; None: the newest then
 
 
 def run(settings: RunSettings, *, sinks: Sequence[MetricsSink] = (), stop: StopFlag, notify: Notify) -> Receipt:
@@ -76,16 +90,21 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
     held_s = time.monotonic()
     try:
         failpoints.reach("lease_taken")
+        if found is not None:
+            _refuse_other_part(found, parts.part)
         with parts.open_source(
             settings.source,
-            expected=found.source if found else None,
+            expected=(found.source if found else None) or parts.pinned,
             region=settings.region,
             profile=settings.profile,
         ) as raw:
+            if parts.pinned is not None:
+                refuse_changed(parts.pinned, raw.identity)
             if found is not None and found.status == JobStatus.COMPLETED:
                 return already_complete(found, settings, raw)
             restart = found.restart if found else None
             source, text = as_text(raw, codec=settings.decompress, encoding=settings.encoding, restart=restart)
+            source = as_part(source, text, parts.part)
             with source, _metrics(settings, job_id) as own_sinks:
                 run = _Run(settings, parts, job_id, store, source, text, found, held_s, (*parts.sinks, *own_sinks))
                 return _run_to_end(_load(run, stop, notify))
@@ -145,7 +164,8 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
     settings, found, source = run.settings, run.found, run.source
     header = await asyncio.to_thread(header_of, settings, source, run.text.encoding)
     shape_of = run.parts.shape_of or partial(shaping.shape_of, settings)
-    shape = shape_of(header, run.text, source.identity.uri)
+    shape = replace(shape_of(header, run.text, source.identity.uri), part=run.parts.part)
+    start = start_of(shape, header)
     if found is not None:
         _refuse_other_shape(found, shape.as_json())
         refuse_other_place(found.quarantine, settings.bad_rows_place)
@@ -165,7 +185,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
         job = Job(
             run.job_id,
             source,
-            header,
+            start,
             Encoder(
                 shape,
                 recordbatch.CODECS[settings.compression],
@@ -192,7 +212,9 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             rows_total=run.parts.rows_total,
             sender_factory=run.parts.sender_factory,
         )
-        begin = f"going on behind row {found.last_line:,}" if found and found.last_line else "starting at row 1"
+        begin = f"starting at row {start.row + 1:,}"
+        if found is not None and found.last_line > start.row:
+            begin = f"going on behind row {found.last_line:,}"
         notify(f"job {run.job_id}: {begin}, {source.identity.uri} -> {_place(targets)}")
         finished = await pipeline.run()
     return receipt_of(pipeline, job, "complete" if finished else "stopped")
@@ -232,6 +254,15 @@ def reset(checkpoint_url: str | None, job_id: str, region: str | None = None, pr
     """Forget a job on purpose: its next run begins at row 1. Returns a sentence for the user."""
     open_store(checkpoint_url, job_id, region=region, profile=profile).forget(job_id)
     return f"job {job_id} is forgotten: its next run begins at row 1 (what it sent stays in the topic)"
+
+
+def _refuse_other_part(found: Checkpoint, part: Part | None) -> None:
+    """Also of a complete job, which would be taken for that of the other part."""
+    if found.record_shape is not None and found.part != part:
+        raise JobConflict(
+            f"this job loads {human.part(found.part)} of the file, not {human.part(part)}",
+            hint="Each part is a job of its own: give the old one again, or load this one under a new --job-id.",
+        )
 
 
 def _refuse_other_shape(found: Checkpoint, shape: str) -> None:

@@ -21,6 +21,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Whole rows of one file: those from byte `start_byte` to `end_byte`, the first of which is row `first_row` + 1."""
+
+    first_row: int
+    start_byte: int
+    end_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceIdentity:
     """One version of one object; two reads with equal identities see the same bytes.
 
@@ -111,6 +120,7 @@ class RecordShape:
     file_name: str | None = None  # with it, each record has headers that say where its row was
     headers: tuple[tuple[str, str], ...] = ()  # the same on each record
     text: TextFormat = TextFormat()
+    part: Part | None = None  # which of the file's rows become records; None: all
 
     def as_json(self) -> str:
         """The shape's fingerprint in a checkpoint. Options that are not used leave no trace in it."""
@@ -130,6 +140,7 @@ class RecordShape:
             "headers": self.headers,
             "decompress": self.text.codec,
             "encoding": None if self.text.encoding == TextFormat().encoding else self.text.encoding,
+            "part": self.part and [self.part.first_row, self.part.start_byte, self.part.end_byte],
         }
         always = ("format", "delimiter", "quote", "columns", *(("null-value",) if self.null_value == "" else ()))
         kept = {name: value for name, value in named.items() if name in always or value}
@@ -283,7 +294,8 @@ class Quarantine:
 class Checkpoint:
     """What a job may rely on after a crash. Only acknowledged rows are ever counted.
 
-    `last_line` counts rows of the file, `total_sent` records in the topic: the difference is in quarantine.
+    `last_line` is a row of the file, also where the job loads a part of it: `rows` counts those of the job.
+    `total_sent` counts records in the topic; the difference is in quarantine.
 
     `byte_offset`, `source`, `record_shape` and `log` are None in a checkpoint that another program wrote with the
     plan's fields alone (last_line, total_sent).
@@ -301,7 +313,7 @@ class Checkpoint:
     log: LogPosition | None = None
     restart: Restart | None = None
     quarantine: Quarantine | None = None  # None: a bad row ends the job
-    crc32c: int | None = None  # of the text before `byte_offset`
+    crc32c: int | None = None  # of the text before `byte_offset`, a part's from its start on
     rows_per_s: int | None = None  # of the run that saved it
     last_error: str | None = None  # with which the last run ended
     timestamp: str = ""  # ISO 8601, UTC; the store stamps it on every write
@@ -310,13 +322,31 @@ class Checkpoint:
     def position(self) -> Position | None:
         return None if self.byte_offset is None else Position(self.last_line, self.byte_offset)
 
+    @property
+    def part(self) -> Part | None:
+        """The part of the file that the job loads; None: all of it."""
+        said = json.loads(self.record_shape).get("part") if self.record_shape else None
+        return Part(*said) if said else None
+
+    @property
+    def rows(self) -> int:
+        """Of the job, before its position."""
+        part = self.part
+        return self.last_line - (part.first_row if part else 0)
+
+    @property
+    def bytes(self) -> int:
+        """Of the text, those of the job before its position."""
+        part = self.part
+        return (self.byte_offset or 0) - (part.start_byte if part else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One look at a running job, taken about once a second. Rates and times are None until they are known."""
 
     rows: int  # acknowledged rows of the whole job, earlier runs included
-    bytes_done: int  # of the source, acknowledged
+    bytes_done: int  # of the source (of a part of it: of that), acknowledged
     bytes_total: int
     elapsed_s: float  # of this run
     rows_per_s: float
@@ -336,60 +366,3 @@ class Sample:
     takeovers: int = 0
     foreign_records: int = 0
     errors: tuple[tuple[str, int], ...] = ()  # of this run, survived: kind and how often
-
-
-@dataclass(frozen=True, slots=True)
-class LaneReceipt:
-    """A partition's part of a job; offsets from `first_offset` to before `next_offset`."""
-
-    topic: str
-    partition: int
-    first_offset: int
-    next_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineReceipt:
-    """The bad rows of a job: how many, why, and where they are. Offsets are None for a file."""
-
-    place: str
-    rows: int
-    reasons: dict[str, int]
-    first_offset: int | None = None
-    next_offset: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a run did, for the user and for machines (`--json`)."""
-
-    job_id: str
-    source: SourceIdentity
-    topic: str
-    partitions: tuple[LaneReceipt, ...]
-    status: str  # complete | already complete | stopped
-    rows: int  # of the whole job
-    rows_this_run: int
-    bytes: int
-    delivery: Delivery
-    takeovers: int
-    foreign_records: int  # of other programs, seen between this run's rows
-    duration_s: float
-    rows_per_s: float
-    resumed_at_row: int
-    startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
-    crc32c: str | None = None  # of the text's first `bytes`, in hexadecimal digits: S3 has the same of a whole object
-    quarantine: QuarantineReceipt | None = None
-
-    @property
-    def partition(self) -> int | None:
-        """Of the only partition that rows went to; None, like the two below, where there are several or none yet."""
-        return self.partitions[0].partition if len(self.partitions) == 1 else None
-
-    @property
-    def first_offset(self) -> int | None:
-        return self.partitions[0].first_offset if len(self.partitions) == 1 else None
-
-    @property
-    def next_offset(self) -> int | None:
-        return self.partitions[0].next_offset if len(self.partitions) == 1 else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, LanePosition, LaneReceipt, QuarantineReceipt, Receipt
+from csv2kafka.model import Checkpoint, LanePosition
 from csv2kafka.pipeline import Pipeline
+from csv2kafka.receipt import LaneReceipt, QuarantineReceipt, Receipt
 from csv2kafka.settings import RunSettings
 from csv2kafka.sources import Source
 from csv2kafka.takeover import Job
@@ -26,9 +27,9 @@ def already_complete(found: Checkpoint, settings: RunSettings, source: Source) -
         topic=settings.topic,
         partitions=_partitions(found),
         status="already complete",
-        rows=found.last_line,
+        rows=found.rows,
         rows_this_run=0,
-        bytes=found.byte_offset or 0,
+        bytes=found.bytes,
         delivery=settings.delivery,
         takeovers=0,
         foreign_records=0,
@@ -38,6 +39,7 @@ def already_complete(found: Checkpoint, settings: RunSettings, source: Source) -
         startup_s=None,
         crc32c=_hex(found.crc32c),
         quarantine=_quarantine(found),
+        part=found.part,
     )
 
 
@@ -46,25 +48,26 @@ def receipt_of(pipeline: Pipeline, job: Job, status: str) -> Receipt:
     if checkpoint is None or checkpoint.log is None:  # told to stop before the partition was taken over
         checkpoint = Checkpoint(job.job_id, log=None)
     duration_s = time.monotonic() - progress.began_s
-    rows_this_run = max(0, checkpoint.last_line - progress.rows_before)
+    rows_this_run = max(0, checkpoint.rows - progress.rows_before)
     return Receipt(
         job_id=job.job_id,
         source=job.source.identity,
         topic=job.targets[0].partition.topic,
         partitions=_partitions(checkpoint),
         status=status,
-        rows=checkpoint.last_line,
+        rows=checkpoint.rows,
         rows_this_run=rows_this_run,
-        bytes=checkpoint.byte_offset or 0,
+        bytes=checkpoint.bytes,
         delivery=job.delivery,
         takeovers=progress.takeovers,
         foreign_records=progress.foreign_records,
         duration_s=duration_s,
         rows_per_s=rows_this_run / (time.monotonic() - progress.sending_since_s),  # start-up stands apart
-        resumed_at_row=progress.rows_before,
+        resumed_at_row=job.start.row + progress.rows_before,
         startup_s=progress.startup_s,
         crc32c=_hex(checkpoint.crc32c),
         quarantine=_quarantine(checkpoint),
+        part=job.encoder.shape.part,
     )
 
 

@@ -91,7 +91,7 @@ class Pipeline:
         self._foreign_told = False
         self._reader = started_pool(1, "csv2kafka-read")
         self._encoders = started_pool(_ENCODERS, "csv2kafka-encode")
-        self.progress = Progress(began_s, began_s, bytes_before=0, rows_before=0)
+        self.progress = Progress(began_s, began_s, bytes_before=0, rows_before=found.rows if found else 0)
 
     async def run(self) -> bool:
         """Load until the end of the file (True) or until told to stop (False). Everything acknowledged is saved."""
@@ -198,7 +198,7 @@ class Pipeline:
                 bad: BadData | None = encoded.bad
                 for portion in encoded.portions:
                     bad_rows += len(portion.bad_rows)
-                    too_many = tolerance.excess(bad_rows, portion.end.row, is_end=False)
+                    too_many = tolerance.excess(bad_rows, portion.end.row - self._job.start.row, is_end=False)
                     if too_many is not None:
                         bad = too_many
                         break
@@ -219,7 +219,7 @@ class Pipeline:
             if (
                 is_end
                 and self.checkpoint
-                and (too_many := tolerance.excess(bad_rows, self.checkpoint.last_line, is_end=True))
+                and (too_many := tolerance.excess(bad_rows, self.checkpoint.rows, is_end=True))
             ):
                 raise too_many
             return is_end
@@ -312,7 +312,7 @@ class Pipeline:
             byte_offset=portion.end.byte_offset,
             restart=self._job.source.restart_before(portion.end.byte_offset),
             crc32c=None if checkpoint.crc32c is None else checksum(portion.text, checkpoint.crc32c),
-            rows_per_s=self.progress.rows_per_s(portion.end.row),
+            rows_per_s=self.progress.rows_per_s(portion.end.row - self._job.start.row),
             total_sent=checkpoint.total_sent + portion.rows - len(portion.bad_rows),
             quarantine=bad,
             log=replace(checkpoint.log, lanes=tuple(lanes)),

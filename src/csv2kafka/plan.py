@@ -30,7 +30,7 @@ def fields_of(shape: RecordShape) -> tuple[Field, ...]:
 def is_plain(shape: RecordShape) -> bool:
     """Whether records are nothing but JSON objects of strings, which need no plan."""
     plain = RecordShape(shape.columns, Dialect(shape.dialect.delimiter, shape.dialect.quote))
-    return shape == replace(plain, naming=shape.naming, text=shape.text)
+    return shape == replace(plain, naming=shape.naming, text=shape.text, part=shape.part)
 
 
 def prefixes_of(shape: RecordShape, *, planned: bool) -> tuple[Bytes, Offsets]:

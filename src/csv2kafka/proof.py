@@ -106,20 +106,19 @@ def row_after(source: Source, dialect: Dialect, start: Position, rows: int) -> P
     with closing(source.read_from(start.byte_offset)) as chunks:
         position = skip_rows(chunks, start, rows, dialect)
     if position.row != start.row + rows:
+        behind = f" behind row {start.row}" if start.row else ""
         raise JobConflict(
-            f"{source.identity.uri} has {position.row} rows, but {start.row + rows} were sent",
+            f"{source.identity.uri} has {position.row - start.row} rows{behind}, but {rows} were sent",
             hint="The topic or the checkpoint belongs to another file. Use another --job-id, or csv2kafka reset JOB.",
         )
     return position
 
 
-def checksum_until(source: Source, end_byte: int, start_byte: int = 0, before: int = 0) -> int:
-    """CRC32C of the text until `end_byte`, going on with `before` at `start_byte`."""
-    left_bytes = end_byte - start_byte
-    with closing(source.read_from(start_byte)) as chunks:
-        while left_bytes > 0 and (chunk := next(chunks, None)) is not None:
-            before = recordbatch.checksum(memoryview(chunk)[:left_bytes], before)
-            left_bytes -= len(chunk)
+def checksum_of(source: Source, start_byte: int, end_byte: int, before: int = 0) -> int:
+    """CRC32C of the text from `start_byte` to `end_byte`, going on with `before`."""
+    with closing(source.read_range(start_byte, end_byte)) as chunks:
+        for chunk in chunks:
+            before = recordbatch.checksum(chunk, before)
     return before
 
 

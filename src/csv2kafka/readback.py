@@ -20,7 +20,7 @@ from csv2kafka.eta import eta_s
 from csv2kafka.kafka import tail
 from csv2kafka.kafka.client import Client, Partition
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Header, Position, Sample, SourceIdentity
+from csv2kafka.model import Part, Position, Sample, SourceIdentity
 from csv2kafka.sources import Source
 from csv2kafka.splitter import split
 from csv2kafka.threads import close, started_pool
@@ -52,6 +52,7 @@ class Verification:
     partitions: tuple[str, ...]
     differences: tuple[Difference, ...]
     duration_s: float
+    part: Part | None = None  # of the source, which was compared
 
     @property
     def is_exact(self) -> bool:
@@ -59,16 +60,16 @@ class Verification:
 
 
 class _Text:
-    """The source's text from its first byte on, counted and summed up, less its header for who reads it."""
+    """The source's text (a part: that of the part), counted and summed up, less its header for who reads it."""
 
-    def __init__(self, source: Source, header: Header) -> None:
+    def __init__(self, source: Source, start: Position) -> None:
         self._source = source
-        self._header_bytes = header.end_byte
+        self._header_bytes = start.byte_offset - source.start_byte
         self.bytes = 0
         self.crc = 0
 
     def rows(self) -> Iterator[bytes]:
-        with closing(self._source.read_from(0)) as chunks:
+        with closing(self._source.read_from(self._source.start_byte)) as chunks:
             for chunk in chunks:
                 self.crc = recordbatch.checksum(chunk, self.crc)
                 left = self._header_bytes - self.bytes
@@ -79,22 +80,22 @@ class _Text:
 
 async def compare(
     source: Source,
-    header: Header,
+    start: Position,
     encoder: Encoder,
     client: Client,
     lanes: Sequence[Lane],
     sinks: Sequence[MetricsSink],
 ) -> Verification:
-    """Compare all rows of the file with what lies in the lanes, one for each that the encoder writes.
+    """Compare the file's rows (its part's) from `start` on with what lies in the lanes, one for each of the encoder's.
 
     Raises BadRow and what reading raises.
     """
     began_s = told_s = time.monotonic()
     comparisons = [Comparison(str(lane.partition)) for lane in lanes]
-    text = _Text(source, header)
+    text = _Text(source, start)
     rows = 0
     async with (
-        aclosing(_ahead(_encoded(text, header, encoder))) as portions,
+        aclosing(_ahead(_encoded(text, start, encoder))) as portions,
         _Reading(client, lanes) as reading,
     ):
         while not all(comparison.is_done for comparison in comparisons):
@@ -102,7 +103,7 @@ async def compare(
                 comparison.go_on()
             if any(comparison.wants_expected for comparison in comparisons):
                 encoded = await anext(portions, None)
-                rows = _expect(encoded, comparisons, rows)
+                rows += _expect(encoded, comparisons)
             await reading.feed(comparisons)
             if time.monotonic() - told_s > _TELL_EVERY_S:
                 told_s = time.monotonic()
@@ -116,23 +117,23 @@ async def compare(
         tuple(comparison.partition for comparison in comparisons),
         tuple(difference for comparison in comparisons for difference in comparison.differences),
         time.monotonic() - began_s,
+        encoder.shape.part,
     )
 
 
-def _expect(encoded: Encoded | None, comparisons: Sequence[Comparison], rows: int) -> int:
-    """Hand a block's records to the comparisons; return the rows until its end."""
+def _expect(encoded: Encoded | None, comparisons: Sequence[Comparison]) -> int:
+    """Hand a block's records to the comparisons; return its rows."""
     if encoded is None:
         for comparison in comparisons:
             comparison.expected.ended = True
-        return rows
+        return 0
     for portion in encoded.portions:
-        rows = portion.end.row
         for batch in portion.batches:
             if not comparisons[batch.lane].is_done:
                 comparisons[batch.lane].expected.add(batch.records)
     if encoded.bad is not None:
         raise encoded.bad
-    return rows
+    return sum(portion.rows for portion in encoded.portions)
 
 
 class _Reading:
@@ -158,12 +159,12 @@ class _Reading:
                     comparison.found.add(*batch)
 
 
-async def _encoded(text: _Text, header: Header, encoder: Encoder) -> AsyncGenerator[Encoded]:
+async def _encoded(text: _Text, start: Position, encoder: Encoder) -> AsyncGenerator[Encoded]:
     """The file's blocks, encoded; reading and encoding have a thread each."""
     loop = asyncio.get_running_loop()
     reader, worker = started_pool(1, "csv2kafka-read"), started_pool(1, "csv2kafka-encode")
     rows = text.rows()
-    blocks = split(rows, Position(0, header.end_byte), encoder.dialect, lambda: encoder.block_bytes)
+    blocks = split(rows, start, encoder.dialect, lambda: encoder.block_bytes)
     try:
         block = await loop.run_in_executor(reader, next, blocks, None)
         while block is not None:
@@ -209,7 +210,7 @@ async def _ahead(items: AsyncIterator[Item]) -> AsyncGenerator[Item]:
 
 
 def _tell(sinks: Sequence[MetricsSink], source: Source, rows: int, text_bytes: int, elapsed_s: float) -> None:
-    done_bytes, total_bytes = source.object_bytes(text_bytes), source.identity.size_bytes
+    done_bytes, total_bytes = source.object_bytes(source.start_byte + text_bytes), source.object_size_bytes
     sample = Sample(
         rows=rows,
         bytes_done=done_bytes,

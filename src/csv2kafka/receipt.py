@@ -1,12 +1,70 @@
-"""A Receipt as a small table for people and as a JSON object for machines. Pure: no printing, no files."""
+"""What a run did: the Receipt, as a small table for people and as JSON for machines. Pure: no printing, no files."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from csv2kafka import human
-from csv2kafka.model import FENCED, QuarantineReceipt, Receipt
+from csv2kafka.model import FENCED, Delivery, Part, SourceIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReceipt:
+    """A partition's part of a job; offsets from `first_offset` to before `next_offset`."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineReceipt:
+    """The bad rows of a job: how many, why, and where they are. Offsets are None for a file."""
+
+    place: str
+    rows: int
+    reasons: dict[str, int]
+    first_offset: int | None = None
+    next_offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a run did, for the user and for machines (`--json`)."""
+
+    job_id: str
+    source: SourceIdentity
+    topic: str
+    partitions: tuple[LaneReceipt, ...]
+    status: str  # complete | already complete | stopped
+    rows: int  # of the whole job
+    rows_this_run: int
+    bytes: int
+    delivery: Delivery
+    takeovers: int
+    foreign_records: int  # of other programs, seen between this run's rows
+    duration_s: float
+    rows_per_s: float
+    resumed_at_row: int  # of the file
+    startup_s: float | None  # from holding the lease to the first acknowledged batch of this run
+    crc32c: str | None = None  # of these `bytes` of text, in hexadecimal digits: S3 has the same of a whole object
+    quarantine: QuarantineReceipt | None = None
+    part: Part | None = None  # of the source, which the job loads; None: all of it
+
+    @property
+    def partition(self) -> int | None:
+        """Of the only partition that rows went to; None, like the two below, where there are several or none yet."""
+        return self.partitions[0].partition if len(self.partitions) == 1 else None
+
+    @property
+    def first_offset(self) -> int | None:
+        return self.partitions[0].first_offset if len(self.partitions) == 1 else None
+
+    @property
+    def next_offset(self) -> int | None:
+        return self.partitions[0].next_offset if len(self.partitions) == 1 else None
 
 
 def as_dict(receipt: Receipt) -> dict[str, Any]:
@@ -25,6 +83,7 @@ def as_text(receipt: Receipt) -> str:
     lines = {
         "job": receipt.job_id,
         "source": source.uri,
+        **({"part": f"{human.rows_of(receipt.part, receipt.rows)} of the file"} if receipt.part else {}),
         "identity": f"etag {source.etag}{version}",
         "topic": _topic(receipt),
         "offsets": _offsets(receipt),
@@ -93,9 +152,11 @@ def _rows(receipt: Receipt) -> str:
 
 def _bytes(receipt: Receipt) -> str:
     crc32c = f", CRC32C {receipt.crc32c}" if receipt.crc32c else ""
-    if receipt.bytes == receipt.source.size_bytes:
+    part = receipt.part
+    all_bytes = receipt.source.size_bytes if part is None else part.end_byte - part.start_byte
+    if receipt.bytes == all_bytes:
         return f"{receipt.bytes:,} ({human.size(receipt.bytes)}{crc32c})"
-    return f"{receipt.bytes:,} of {receipt.source.size_bytes:,} ({human.size(receipt.bytes)}{crc32c})"
+    return f"{receipt.bytes:,} of {all_bytes:,} ({human.size(receipt.bytes)}{crc32c})"
 
 
 def _startup(receipt: Receipt) -> str:

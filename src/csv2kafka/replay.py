@@ -27,12 +27,12 @@ from csv2kafka.model import (
     Naming,
     Position,
     Quarantine,
-    Receipt,
     RecordShape,
     TextFormat,
 )
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.pipeline import StopFlag
+from csv2kafka.receipt import Receipt
 from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.splitter import split
 
@@ -97,7 +97,11 @@ class QuarantinedJob:
                 hint="Keep the first line as csv2kafka bad-rows wrote it.",
             )
         return replace(
-            self.shape, naming=Naming(), text=text, file_name=file_name if self.shape.file_name is not None else None
+            self.shape,
+            naming=Naming(),
+            text=text,
+            file_name=file_name if self.shape.file_name is not None else None,
+            part=None,
         )
 
     def load(

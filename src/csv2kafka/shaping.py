@@ -11,7 +11,7 @@ from dataclasses import replace
 from csv2kafka import schema
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import InputSettings, RecordSettings
-from csv2kafka.model import Dialect, Field, Header, Kind, Naming, RecordShape, TextFormat
+from csv2kafka.model import Dialect, Field, Header, Kind, Naming, Part, Position, RecordShape, TextFormat
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import read_header
@@ -84,7 +84,18 @@ def shape_from(fingerprint: str) -> RecordShape:
         said.get("file.name"),
         tuple((name, value) for name, value in said.get("headers", ())),
         TextFormat(said.get("decompress"), said.get("encoding", TextFormat().encoding)),
+        Part(*said["part"]) if "part" in said else None,
     )
+
+
+def start_of(shape: RecordShape, header: Header) -> Position:
+    """Where the rows begin that become records. Raises ValueError for a part that begins within the header."""
+    part = shape.part
+    if part is None:
+        return Position(0, header.end_byte)
+    if part.start_byte < header.end_byte:
+        raise ValueError(f"a part begins at byte {part.start_byte}, within the header, which ends at {header.end_byte}")
+    return Position(part.first_row, part.start_byte)
 
 
 def _refuse_without_effect(settings: RecordSettings, columns: tuple[str, ...], fields: tuple[Field, ...]) -> None:

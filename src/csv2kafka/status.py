@@ -12,7 +12,7 @@ from csv2kafka.checkpoints import open_store
 from csv2kafka.checkpoints.item import Item, from_item
 from csv2kafka.checkpoints.lease import Lease, is_gone, without_nonsense
 from csv2kafka.errors import JobConflict
-from csv2kafka.model import Checkpoint, JobStatus
+from csv2kafka.model import Checkpoint, JobStatus, Part
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.settings import StoreSettings
 
@@ -28,7 +28,7 @@ class Standing:
     held_by: str | None
     source: str | None
     topic: str | None
-    rows: int
+    rows: int  # of the job
     bad_rows: int
     bad_rows_to: str | None
     progress: float | None  # 0 to 1
@@ -36,6 +36,7 @@ class Standing:
     eta_s: float | None
     checkpoint_age_s: float | None
     last_error: str | None
+    part: Part | None  # of the source; None: all of it
 
 
 def standings(store: StoreSettings, job_id: str | None = None) -> list[Standing]:
@@ -66,14 +67,15 @@ def _standing(item: Item) -> Standing:
         lease.holder if lease.owner is not None and state in ("running", "silent") else None,
         checkpoint.source.uri if checkpoint.source else None,
         where,
-        checkpoint.last_line,
+        checkpoint.rows,
         checkpoint.quarantine.rows if checkpoint.quarantine else 0,
         str(dead_letters) if dead_letters else checkpoint.quarantine.place if checkpoint.quarantine else None,
         progress,
         rate,
-        _eta_s(checkpoint.last_line, progress, rate),
+        _eta_s(checkpoint.rows, progress, rate),
         age_s,
         checkpoint.last_error,
+        checkpoint.part,
     )
 
 
@@ -96,11 +98,12 @@ def _age_s(timestamp: str) -> float | None:
 def _progress(checkpoint: Checkpoint) -> float | None:
     if checkpoint.status == JobStatus.COMPLETED:
         return 1.0
-    source, restart = checkpoint.source, checkpoint.restart
-    if source is None or checkpoint.byte_offset is None or not source.size_bytes:
+    source, restart, part = checkpoint.source, checkpoint.restart, checkpoint.part
+    if source is None or checkpoint.byte_offset is None:
         return None
-    done_bytes = checkpoint.byte_offset if restart is None else restart.object_byte
-    return min(1.0, done_bytes / source.size_bytes)
+    all_bytes = source.size_bytes if part is None else part.end_byte - part.start_byte
+    done_bytes = checkpoint.bytes if restart is None else restart.object_byte
+    return min(1.0, done_bytes / all_bytes) if all_bytes else None
 
 
 def _eta_s(rows: int, progress: float | None, rows_per_s: int | None) -> float | None:
@@ -115,12 +118,14 @@ def as_dict(standing: Standing) -> dict[str, Any]:
 
 def as_text(standing: Standing) -> str:
     """Aligned lines; without a newline at the end."""
-    rows = f"{standing.rows:,}" + ("" if standing.progress is None else f" ({standing.progress:.1%} of the file)")
+    whole = "file" if standing.part is None else "part"
+    rows = f"{standing.rows:,}" + ("" if standing.progress is None else f" ({standing.progress:.1%} of the {whole})")
     lines = {
         "job": standing.job_id,
         "state": standing.state,
         "held by": standing.held_by,
         "source": standing.source,
+        "part": human.part(standing.part) if standing.part else None,
         "topic": standing.topic,
         "rows": rows,
         "bad rows": f"{standing.bad_rows:,} in {standing.bad_rows_to}" if standing.bad_rows_to else None,

@@ -25,7 +25,6 @@ from csv2kafka.model import (
     LEASE_ONLY,
     Checkpoint,
     Delivery,
-    Header,
     JobStatus,
     LanePosition,
     LogPosition,
@@ -59,7 +58,7 @@ class Job:
 
     job_id: str
     source: Source
-    header: Header
+    start: Position  # where the job's first row begins
     encoder: Encoder
     keeper: Keeper
     client: Client
@@ -201,16 +200,17 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         return replace(
             found, status=JobStatus.IN_PROGRESS, log=log, quarantine=found.quarantine or begun, last_error=None
         )
-    position = Position(0, job.header.end_byte)
+    position = job.start
     total_sent = 0
-    if found is not None and found.last_line > 0:
+    if found is not None and found.last_line > position.row:
         _LOG.warning(
             "the checkpoint says only that %d rows were sent, not where they lie in the topic: "
             "going on at row %d; rows sent after that checkpoint will repeat",
             found.last_line,
             found.last_line + 1,
         )
-        position = await asyncio.to_thread(proof.row_after, job.source, job.encoder.dialect, position, found.last_line)
+        rows = found.last_line - position.row
+        position = await asyncio.to_thread(proof.row_after, job.source, job.encoder.dialect, position, rows)
         total_sent = found.total_sent
     lanes = [await _new_lane(job, target) for target in job.targets]
     return Checkpoint(
@@ -222,7 +222,7 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         record_shape=job.encoder.shape.as_json(),
         log=LogPosition(job.targets[0].cluster_id, tuple(lanes)),
         quarantine=job.bad_rows.quarantine,
-        crc32c=await asyncio.to_thread(proof.checksum_until, job.source, position.byte_offset),
+        crc32c=await asyncio.to_thread(proof.checksum_of, job.source, job.source.start_byte, position.byte_offset),
     )
 
 
@@ -231,7 +231,7 @@ async def _checksum(job: Job, checkpoint: Checkpoint, end: Position) -> int | No
     start_byte, before = checkpoint.byte_offset or 0, checkpoint.crc32c
     if before is None or end.byte_offset == start_byte:
         return before
-    return await asyncio.to_thread(proof.checksum_until, job.source, end.byte_offset, start_byte, before)
+    return await asyncio.to_thread(proof.checksum_of, job.source, start_byte, end.byte_offset, before)
 
 
 async def _rewind_file(job: Job, found: Checkpoint | None, checkpoint: Checkpoint) -> None:

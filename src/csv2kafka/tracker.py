@@ -21,7 +21,7 @@ class Progress:
 
     began_s: float  # when the lease was taken
     sending_since_s: float  # when the first take-over was done: rates and ETA count from here
-    bytes_before: int  # of the source, done by earlier runs
+    bytes_before: int  # of the source (of a part: of that), done by earlier runs
     rows_before: int
     bad_rows_before: int = 0
     takeovers: int = 0
@@ -36,7 +36,7 @@ class Progress:
     def begin(self, checkpoint: Checkpoint, source: Source) -> None:
         """The first take-over is done, and this is where it left the job."""
         self.sending_since_s = time.monotonic()
-        self.rows_before = checkpoint.last_line
+        self.rows_before = checkpoint.rows
         self.bytes_before = source.object_bytes(checkpoint.byte_offset or 0)
         self.bad_rows_before = checkpoint.quarantine.rows if checkpoint.quarantine else 0
 
@@ -50,9 +50,9 @@ class Progress:
         self.foreign_records += sum(sender.foreign_records for sender in senders)
         self._take_latencies(senders)
 
-    def rows_per_s(self, row: int) -> int:
-        """Of this run until `row` was acknowledged."""
-        return round((row - self.rows_before) / max(1e-3, time.monotonic() - self.sending_since_s))
+    def rows_per_s(self, rows: int) -> int:
+        """Of this run until so many rows of the job were acknowledged."""
+        return round((rows - self.rows_before) / max(1e-3, time.monotonic() - self.sending_since_s))
 
     def sample(
         self,
@@ -68,16 +68,16 @@ class Progress:
         latencies_s, self._ack_latencies_s = tuple(self._ack_latencies_s), []
         now_s = time.monotonic()
         sending_s = now_s - self.sending_since_s
-        size_bytes = source.identity.size_bytes
+        size_bytes = source.object_size_bytes
         done_bytes = source.object_bytes(checkpoint.byte_offset or 0)
         quarantine = checkpoint.quarantine
         errors = self._errors + Counter({CheckpointUnavailable.kind: keeper.failures})
         return Sample(
-            rows=checkpoint.last_line,
+            rows=checkpoint.rows,
             bytes_done=done_bytes,
             bytes_total=size_bytes,
             elapsed_s=now_s - self.began_s,
-            rows_per_s=(checkpoint.last_line - self.rows_before) / sending_s,
+            rows_per_s=(checkpoint.rows - self.rows_before) / sending_s,
             eta_s=eta_s(done_bytes - self.bytes_before, size_bytes - self.bytes_before, sending_s),
             ack_latency_s=self._ack_latency_s,
             checkpoints=keeper.saves,

@@ -16,12 +16,13 @@ from csv2kafka.kafka.client import Client, Partition
 from csv2kafka.kafka_settings import KafkaSettings
 from csv2kafka.lookup import job_of
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Checkpoint, Header, JobStatus, LanePosition, Naming, RecordShape
+from csv2kafka.model import Checkpoint, JobStatus, LanePosition, Naming, Position, RecordShape
 from csv2kafka.outcome import dead_letters_of, lanes_of
 from csv2kafka.quarantine import SetApart
 from csv2kafka.readback import Lane, Verification, compare
 from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.sources import Source, open_source
+from csv2kafka.sources.part import as_part
 from csv2kafka.sources.sniff import NONE
 from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import read_header
@@ -51,14 +52,14 @@ async def _verify_job(
     apart = None
     if found.quarantine is not None:
         apart = SetApart(source.identity, _NO_LIMIT_BYTES if dead_letters else None)
-    header = _header(source, shape)
+    start = _start(source, shape)
     encoder = Encoder(shape, recordbatch.CODECS["none"], _NO_LIMIT_BYTES, len(lanes), apart)
     own_ids = found.log.producer_ids if found.log else ()
     async with Client(kafka) as client:
         read = [_own_lane(lane, own_ids) for lane in (*lanes, *((dead_letters,) if dead_letters else ()))]
         for partition in {lane.partition.topic: lane.partition for lane in read}.values():
             await client.confirm(partition)
-        return await compare(source, header, encoder, client, read, sinks)
+        return await compare(source, start, encoder, client, read, sinks)
 
 
 def _own_lane(lane: LanePosition, own_ids: tuple[int, ...]) -> Lane:
@@ -69,11 +70,12 @@ def verify_topic(settings: RunSettings, sinks: Sequence[MetricsSink]) -> Verific
     """Compare a file with all that a topic (or the chosen partition) holds, whoever wrote it."""
     with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
         shape = shaping.shape_of(settings, header, text, source.identity.uri)
-        return run_on_a_loop(_verify_topic(settings, shape, header, source, sinks))
+        start = shaping.start_of(shape, header)
+        return run_on_a_loop(_verify_topic(settings, shape, start, source, sinks))
 
 
 async def _verify_topic(
-    settings: RunSettings, shape: RecordShape, header: Header, source: Source, sinks: Sequence[MetricsSink]
+    settings: RunSettings, shape: RecordShape, start: Position, source: Source, sinks: Sequence[MetricsSink]
 ) -> Verification:
     async with Client(settings.kafka) as client:
         find = partial(topic.prepare, client, create=False)
@@ -89,23 +91,24 @@ async def _verify_topic(
             for target in (*targets, *dead_letters)
         ]
         encoder = Encoder(shape, recordbatch.CODECS["none"], _NO_LIMIT_BYTES, len(targets), apart)
-        return await compare(source, header, encoder, client, lanes, sinks)
+        return await compare(source, start, encoder, client, lanes, sinks)
 
 
 @contextmanager
 def _opened(found: Checkpoint, shape: RecordShape, store: StoreSettings) -> Iterator[Source]:
-    """The very version of the file that the job loaded, as text."""
+    """The very version of the file that the job loaded, or its part of it, as text."""
     if found.source is None:
         raise AssertionError("a complete job has a source")
     with open_source(found.source.uri, expected=found.source, region=store.region, profile=store.profile) as raw:
-        source, _ = as_text(raw, codec=shape.text.codec or NONE, encoding=shape.text.encoding)
-        with source:
+        source, text = as_text(raw, codec=shape.text.codec or NONE, encoding=shape.text.encoding)
+        with as_part(source, text, shape.part) as source:
             yield source
 
 
-def _header(source: Source, shape: RecordShape) -> Header:
+def _start(source: Source, shape: RecordShape) -> Position:
     naming = Naming(shape.naming.skip_lines, shape.naming.has_header, shape.columns)
-    return read_header(source.read_from(0), shape.dialect, naming, encoding=shape.text.encoding)
+    header = read_header(source.read_from(0), shape.dialect, naming, encoding=shape.text.encoding)
+    return shaping.start_of(shape, header)
 
 
 def as_dict(verification: Verification) -> dict[str, Any]:
@@ -116,11 +119,13 @@ def as_words(verification: Verification) -> str:
     """A headline, what was compared, and each difference; without a newline at the end."""
     source, where = verification.source, ", ".join(verification.partitions)
     if verification.is_exact:
-        headline = (
-            f"exact: all {human.plural(verification.rows, 'row')} of {source.uri} are in {where}, each once, in order"
-        )
+        rows = f"all {human.plural(verification.rows, 'row')}"
+        if verification.part is not None:
+            rows = human.rows_of(verification.part, verification.rows)
+        headline = f"exact: {rows} of {source.uri} are in {where}, each once, in order"
     else:
-        headline = f"DIFFERENT: {where} is not what {source.uri} holds"
+        held = "" if verification.part is None else f" in {human.part(verification.part)}"
+        headline = f"DIFFERENT: {where} is not what {source.uri} holds{held}"
     version = f", version {source.version_id}" if source.version_id else ""
     rate = verification.rows / verification.duration_s if verification.duration_s else 0.0
     lines = {

@@ -187,7 +187,7 @@ def test_an_object_replaced_while_it_is_read(case: S3Load) -> None:
     case.load.run().assert_failed(BAD_SOURCE, "is no longer what this job reads", "put that object back")
     sent = case.load.assert_prefix(at_least=1)
     assert sent < len(case.load.values)
-    case.load.run().assert_failed(BAD_SOURCE, "changed since the job began", "--job-id NEW")
+    case.load.run().assert_failed(BAD_SOURCE, "changed since its load began", "--job-id NEW")
     assert case.load.assert_prefix() == sent
     case.put()
     case.load.assert_goes_on()
@@ -268,7 +268,7 @@ def test_a_malformed_row_stops_before_it(start: Callable[..., CliLoad], row: byt
     at = 20_000
     mended = rows[at + 1]
     load.path.write_bytes(b"".join([*rows[: at + 1], row, *rows[at + 2 :]]))
-    load.run().assert_failed(BAD_DATA, f"row {at + 1} ", reason, f"the {at} rows before it are safe")
+    load.run().assert_failed(BAD_DATA, f"row {at + 1} ", reason, "the job's rows before it are safe")
     assert load.assert_prefix() == at
 
     again = start(options=("--job-id", "mended"), checkpoint=load.checkpoint)

@@ -50,7 +50,7 @@ class TestBadInput:
             assert (error.start.byte_offset, error.end_byte) == (start_byte, start_byte + len(b"499,item-499"))
             assert error.message == (
                 f"row 500 (bytes {error.start.byte_offset} to {error.end_byte}) "
-                "has 2 fields where the header has 3; the 499 rows before it are safe"
+                "has 2 fields where the header has 3; the job's rows before it are safe"
             )
             assert error.hint
             assert read_topic(broker.bootstrap, topic) == records(thousand_rows())[:499]

@@ -13,7 +13,8 @@ from csv2kafka.checkpoints.sqlite import SqliteStore
 from csv2kafka.kafka.client import Client
 from csv2kafka.kafka.sender import Footing, Sender
 from csv2kafka.kafka_settings import KafkaSettings
-from csv2kafka.model import Batch, Checkpoint, Receipt
+from csv2kafka.model import Batch, Checkpoint
+from csv2kafka.receipt import Receipt
 from csv2kafka.settings import RunSettings
 
 

@@ -17,7 +17,8 @@ import csv2kafka
 from csv2kafka import signals
 from csv2kafka.cli import main
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import LaneReceipt, Receipt, Sample, SourceIdentity
+from csv2kafka.model import Sample, SourceIdentity
+from csv2kafka.receipt import LaneReceipt, Receipt
 
 SAMPLE = Sample(1_000_000, 66_000_000, 330_000_000, 1.0, 1_000_000.0, 4.0, 0.01, 1, 0)
 RECEIPT = Receipt(

@@ -40,7 +40,7 @@ FULL = Checkpoint(
     total_sent=4_999_999_999,
     byte_offset=330_000_000_000,
     source=SourceIdentity("s3://bucket/orders.csv", 660_000_000_000, '"9b2cf535f27731c9-42"', "3sL4kqtJlcpXroDTDmJ"),
-    record_shape="json;delimiter=,",
+    record_shape='{"format":"json"}',
     log=LogPosition(
         cluster_id="MkU3OEVBNTcwNTJENDM2Qg",
         lanes=(

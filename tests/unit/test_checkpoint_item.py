@@ -20,7 +20,7 @@ SAVED = Checkpoint(
     total_sent=500,
     byte_offset=33_000,
     source=SourceIdentity("s3://bucket/key", 66_000, '"etag"', "version"),
-    record_shape="json;delimiter=,",
+    record_shape='{"format":"json"}',
     log=LogPosition("cluster", (LanePosition("topic", "id", 0, 510, 9, OwnMark(4001, 7, 499)),), (17, 4001)),
     restart=Restart(32_768, 11_000),
     quarantine=Quarantine(

@@ -23,12 +23,11 @@ from csv2kafka.model import (
     Dialect,
     JobStatus,
     LanePosition,
-    LaneReceipt,
     LogPosition,
     Position,
-    Receipt,
     SourceIdentity,
 )
+from csv2kafka.receipt import LaneReceipt, Receipt
 from csv2kafka.settings import RunSettings
 from csv2kafka.splitter import read_header
 from processor import CheckpointManager, CSVToKafkaProcessor, MetricsEmitter
@@ -273,7 +272,7 @@ class TestCSVToKafkaProcessor:
     ) -> None:
         load.side_effect = BAD_ROW
 
-        with pytest.raises(BadRow, match=r"row 4 .*3 rows before it are safe"):
+        with pytest.raises(BadRow, match=r"row 4 .*the job's rows before it are safe"):
             make().process()
 
     def test_a_complete_job_is_told_without_asking_kafka(

@@ -27,14 +27,13 @@ from csv2kafka.model import (
     Dialect,
     Field,
     Kind,
-    LaneReceipt,
     Naming,
     Portion,
     Position,
-    Receipt,
     RecordShape,
     SourceIdentity,
 )
+from csv2kafka.receipt import LaneReceipt, Receipt
 from csv2kafka.settings import default_job_id
 from csv2kafka.slowcsv import fields
 from csv2kafka.sources import check_offset, lines_of
@@ -296,6 +295,6 @@ class TestSmallThings:
         error = BadRow(Position(499, 8_000), 8_012, "has 2 fields where the header has 3", hint="mend it")
 
         assert str(error) == (
-            "row 500 (bytes 8000 to 8012) has 2 fields where the header has 3; the 499 rows before it are safe"
+            "row 500 (bytes 8000 to 8012) has 2 fields where the header has 3; the job's rows before it are safe"
         )
         assert (error.exit_code, error.hint) == (65, "mend it")

@@ -9,7 +9,8 @@ import pytest
 
 from csv2kafka import human, receipt
 from csv2kafka.eta import eta_s
-from csv2kafka.model import LaneReceipt, Receipt, SourceIdentity
+from csv2kafka.model import SourceIdentity
+from csv2kafka.receipt import LaneReceipt, Receipt
 
 COMPLETE = Receipt(
     job_id="orders-0a1b2c",

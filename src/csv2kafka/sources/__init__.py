@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -18,7 +19,7 @@ from csv2kafka.model import Restart, SourceIdentity
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Source", "check_offset", "lines_of", "open_source"]
+__all__ = ["Source", "check_offset", "lines_of", "open_source", "refuse_changed"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -46,6 +47,14 @@ class Source(Protocol):
         """
         ...
 
+    def read_range(self, start_byte: int, end_byte: int) -> Generator[bytes, None, None]:
+        """As `read_from`, but only to `end_byte`."""
+        left_bytes = end_byte - start_byte
+        with closing(self.read_from(start_byte)) as chunks:
+            while left_bytes > 0 and (chunk := next(chunks, None)) is not None:
+                yield chunk[:left_bytes]
+                left_bytes -= len(chunk)
+
     def restart_before(self, offset_bytes: int) -> Restart | None:
         """The nearest place known at or before `offset_bytes` at which reading may begin; None: each is as good."""
         return None
@@ -53,6 +62,16 @@ class Source(Protocol):
     def object_bytes(self, offset_bytes: int) -> int:
         """How far the object was read for the text up to `offset_bytes`, as far as is known."""
         return offset_bytes
+
+    @property
+    def object_size_bytes(self) -> int:
+        """What `object_bytes` comes to."""
+        return self.identity.size_bytes
+
+    @property
+    def start_byte(self) -> int:
+        """Of the text, where that which is to be loaded begins."""
+        return 0
 
     def close(self) -> None:
         """Let go of everything. A read that still runs raises ValueError at its next chunk."""
@@ -108,7 +127,7 @@ def open_source(
     source = _open(uri, expected, region, profile, client)
     try:
         if expected is not None:
-            _refuse_changed(expected, source.identity)
+            refuse_changed(expected, source.identity)
     except BaseException:
         source.close()
         raise
@@ -136,11 +155,12 @@ def _open(
     )
 
 
-def _refuse_changed(expected: SourceIdentity, found: SourceIdentity) -> None:
+def refuse_changed(expected: SourceIdentity, found: SourceIdentity) -> None:
+    """Raise SourceChanged where the two are not of the same bytes."""
     if (expected.size_bytes, expected.etag) == (found.size_bytes, found.etag):
         return
     raise SourceChanged(
-        f"{found.uri} changed since the job began: it had {expected.size_bytes} bytes and ETag {expected.etag}, "
+        f"{found.uri} changed since its load began: it had {expected.size_bytes} bytes and ETag {expected.etag}, "
         f"now it has {found.size_bytes} bytes and ETag {found.etag}",
         hint="load the new object as a job of its own with --job-id NEW; or put the old object back and run the same "
         "command again; or forget the old job with `csv2kafka reset JOB` and begin again",

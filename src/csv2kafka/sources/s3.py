@@ -105,8 +105,12 @@ class S3Source(Source):
             raise
 
     def read_from(self, offset_bytes: int) -> Generator[bytes, None, None]:
-        check_offset(offset_bytes, self.identity)
-        return self._pieces(offset_bytes)
+        return self.read_range(offset_bytes, self.identity.size_bytes)
+
+    def read_range(self, start_byte: int, end_byte: int) -> Generator[bytes, None, None]:
+        check_offset(start_byte, self.identity)
+        check_offset(end_byte, self.identity)
+        return self._pieces(start_byte, end_byte)
 
     def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
         check_offset(offset_bytes, self.identity)
@@ -122,8 +126,8 @@ class S3Source(Source):
         if self._close_client:
             self._client.close()
 
-    def _pieces(self, offset_bytes: int) -> Generator[bytes, None, None]:
-        read = Prefetch(self._fetch, offset_bytes, self.identity.size_bytes, self._ahead)
+    def _pieces(self, start_byte: int, end_byte: int) -> Generator[bytes, None, None]:
+        read = Prefetch(self._fetch, start_byte, end_byte, self._ahead)
         with self._lock:
             if self._closed:
                 raise ValueError(f"{self._uri} was closed before it was read")
