@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +19,7 @@ from csv2kafka.output import Output
 if TYPE_CHECKING:
     from csv2kafka.metrics import MetricsSink
     from csv2kafka.metrics.monitor import Monitor
-    from csv2kafka.replay import QuarantinedJob
+    from csv2kafka.receipt import Receipt
     from csv2kafka.settings import RunSettings, StoreSettings
 
 # Which of the parameters are settings, and under which names.
@@ -39,9 +41,9 @@ def given(context: typer.Context, *others: str) -> dict[str, Any]:
 
 
 def load(
-    settings: RunSettings, output: Output, *, quiet: bool, verbose: bool, mended: QuarantinedJob | None = None
+    settings: RunSettings, output: Output, *, quiet: bool, verbose: bool, how: Callable[..., Receipt] | None = None
 ) -> int:
-    """Load, with signals, logs and progress around it; the file may be `mended` rows of another job."""
+    """Load, with signals, logs and progress around it; `how` is something else than jobs.run, called like it."""
     from csv2kafka import failpoints, logs, receipt  # noqa: PLC0415
     from csv2kafka.malloc import keep_freed_memory  # noqa: PLC0415
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
@@ -56,14 +58,14 @@ def load(
         output.failure(message, "run the same command again to go on", exit_code)
 
     with StopSignals(stop, announce=log.info, abandon=abandon) as signals:
-        monitor = _monitor(settings)
+        monitor = monitor_of(settings)
         from csv2kafka import jobs  # noqa: PLC0415  # seconds, when Numba has to compile: signals count already
 
         sinks: list[MetricsSink] = [] if quiet else [progress_sink()]
         sinks += [monitor] if monitor else []
-        load = mended.load if mended else jobs.run
+        load = how or partial(jobs.run, settings)
         try:
-            outcome = load(settings, sinks=sinks, stop=stop, notify=log.info)
+            outcome = load(sinks=sinks, stop=stop, notify=log.info)
         except Exception as error:
             if monitor:
                 monitor.failed(error)
@@ -77,7 +79,7 @@ def load(
         return signals.exit_code or 0 if outcome.status == "stopped" else 0
 
 
-def _monitor(settings: RunSettings) -> Monitor | None:
+def monitor_of(settings: RunSettings) -> Monitor | None:
     """Answers from now on until the process is gone, if anybody wants to look."""
     if settings.metrics_port is None:
         return None

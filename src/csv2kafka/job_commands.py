@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from csv2kafka import options
 from csv2kafka.commands import given, load, reach, store_of
+from csv2kafka.fleet_command import fleet
 from csv2kafka.output import write
 
 _DIFFERENT = 65  # as bad data
@@ -74,7 +76,7 @@ def replay(
     quarantined = QuarantinedJob.find(store, job)
     flags = {name: value for name, value in given(context, "job", "mended").items() if value is not None}
     settings = load_run({**quarantined.flags(mended), **flags}, **reach(context))
-    return load(settings, context.obj, quiet=quiet, verbose=verbose, mended=quarantined)
+    return load(settings, context.obj, quiet=quiet, verbose=verbose, how=partial(quarantined.load, settings))
 
 
 def verify(
@@ -238,6 +240,7 @@ def plan(
 
 ALL: dict[str, Callable[..., int]] = {
     "plan": plan,
+    "fleet": fleet,
     "verify": verify,
     "status": status,
     "list": list_jobs,

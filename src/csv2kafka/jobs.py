@@ -51,7 +51,8 @@ _WEAKER_PROMISE = (
     "delivery is lease-only: exactly once through crashes and retries, but nothing shuts out a dead or paused instance "
     "of this job. A request of such a one that reaches the broker after this start repeats rows"
 )
-_DEAD_LETTER_BYTES = 8 << 20  # max.message.bytes of a dead-letter topic we create: a stray quote makes long rows
+# Of a dead-letter topic we create: a stray quote makes long rows.
+DEAD_LETTER_SETTINGS = {"max.message.bytes": str(8 << 20)}
 
 Notify = Callable[[str], None]
 
@@ -231,7 +232,7 @@ async def _dead_letters(run: _Run, client: Client) -> tuple[topic.Target, ...]:
         0,
         create=run.settings.create_topic,
         has_begun=run.found is not None and run.found.quarantine is not None,
-        new_settings={"max.message.bytes": str(_DEAD_LETTER_BYTES)},
+        new_settings=DEAD_LETTER_SETTINGS,
     )
 
 

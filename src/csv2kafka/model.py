@@ -156,15 +156,6 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Whole rows of one file: those from byte `start_byte` to `end_byte`, the first of which is row `first_row` + 1."""
-
-    first_row: int
-    start_byte: int
-    end_byte: int
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
     """Whole rows cut from the source: `data[:size_bytes]` are theirs; what follows is padding."""
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from csv2kafka import schema
 from csv2kafka.errors import UsageError
 from csv2kafka.input_settings import InputSettings, RecordSettings
 from csv2kafka.model import Dialect, Field, Header, Kind, Naming, Part, Position, RecordShape, TextFormat
+from csv2kafka.schema import Schema
+from csv2kafka.schema import load as load_schema
 from csv2kafka.sources import Source, open_source
 from csv2kafka.sources.text import as_text
 from csv2kafka.splitter import read_header
@@ -39,8 +40,13 @@ def header_of(settings: InputSettings, source: Source, encoding: str) -> Header:
         return read_header(chunks, dialect_of(settings), naming, encoding=encoding)
 
 
-def shape_of(settings: RecordSettings, header: Header, text: TextFormat, file_name: str) -> RecordShape:
-    """What the records will look like. Raises UsageError for options that do not fit the file or each other."""
+def shape_of(
+    settings: RecordSettings, header: Header, text: TextFormat, file_name: str, *, schema: Schema | None = None
+) -> RecordShape:
+    """What the records will look like. Raises UsageError for options that do not fit the file or each other.
+
+    schema: what --schema's file says, where it has been read before.
+    """
     for name in settings.key:
         if name not in header.columns:
             near = difflib.get_close_matches(name, header.columns, n=1)
@@ -51,7 +57,7 @@ def shape_of(settings: RecordSettings, header: Header, text: TextFormat, file_na
             )
     fields = None
     if settings.schema_file is not None:
-        fields = schema.load(settings.schema_file).fields(header.columns)
+        fields = (schema or load_schema(settings.schema_file)).fields(header.columns)
         _refuse_without_effect(settings, header.columns, fields)
     return RecordShape(
         header.columns,

@@ -61,6 +61,18 @@ class CheckpointStore(Protocol):
         """
         ...
 
+    def keep(self, name: str, body: bytes) -> bool:
+        """Put a document beside the checkpoints, unless there is one of this name: False then. No lease is needed."""
+        ...
+
+    def kept(self, name: str) -> bytes | None:
+        """The document of this name, as it was put; None where there is none."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Take the document away, if there is one."""
+        ...
+
 
 def open_store(
     url: str | None, job_id: str, *, region: str | None = None, profile: str | None = None

@@ -7,6 +7,7 @@ lost: a refused put is therefore read back before it counts as refused.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase
 from botocore import exceptions as aws
 from botocore.config import Config
 
-from csv2kafka.checkpoints.item import Item, from_item, is_job, number, to_item, total_lines_key
+from csv2kafka.checkpoints.item import Item, document_key, from_item, is_job, number, to_item, total_lines_key
 from csv2kafka.checkpoints.lease import (
     Lease,
     fenced,
@@ -35,6 +36,8 @@ from csv2kafka.model import Checkpoint, JobStatus
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
 
+_PAGE_BYTES = 350 << 10  # an item holds 400 KB
+_ANYWAY = Attr("job_id").not_exists() | Attr("job_id").exists()
 _POLL_S = 1.0  # a live holder writes about once a second
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3, 5
 
@@ -181,6 +184,34 @@ class CheckpointManager:
                 self.table.delete_item(Key={"job_id": total_lines_key(job_id)})
         finally:
             self.release()
+
+    # Documents, in as many items as it takes
+
+    def keep(self, name: str, body: bytes) -> bool:
+        # Named by what is in them, so that two who keep at once cannot mix theirs; the item with the name decides.
+        digest = hashlib.sha256(body).hexdigest()
+        pages = range(0, len(body), _PAGE_BYTES)
+        for page, start in enumerate(pages):
+            key = document_key(name, f"{digest}/{page}")
+            self._put({"job_id": key, "body": body[start : start + _PAGE_BYTES]}, _ANYWAY)
+        head = {"job_id": document_key(name), "digest": digest, "pages": len(pages)}
+        if self._put(head, Attr("job_id").not_exists()):
+            return True
+        return bool(self._read(document_key(name)).get("digest") == digest)  # our own put, repeated, is refused, too
+
+    def kept(self, name: str) -> bytes | None:
+        head = self._read(document_key(name))
+        if not head:
+            return None
+        keys = [document_key(name, f"{head['digest']}/{page}") for page in range(int(head["pages"]))]
+        return b"".join(self._read(key)["body"].value for key in keys)
+
+    def discard(self, name: str) -> None:
+        head = self._read(document_key(name))
+        pages = [f"{head['digest']}/{page}" for page in range(int(head["pages"]))] if head else []
+        with self._explaining():
+            for page in ("", *pages):
+                self.table.delete_item(Key={"job_id": document_key(name, page)})
 
     # Taking the lease
 

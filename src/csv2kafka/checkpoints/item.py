@@ -79,7 +79,7 @@ _LANE_NAMES = ("topic", "topic_id", "partition", "kafka_next_offset", "first_off
 _MOST = 2**63 - 1  # what SQLite and Kafka can hold
 
 
-_TOTAL_LINES = "#total_lines"
+_TOTAL_LINES, _DOCUMENT = "#total_lines", "#document"
 
 
 def total_lines_key(job_id: str) -> str:
@@ -87,8 +87,14 @@ def total_lines_key(job_id: str) -> str:
     return f"{job_id}{_TOTAL_LINES}"
 
 
+def document_key(name: str, page: str = "") -> str:
+    """The key under which a document, or a page of it, is kept among the jobs' items."""
+    return f"{name}{_DOCUMENT}{page}"
+
+
 def is_job(item: Item) -> bool:
-    return not str(item.get("job_id", "")).endswith(_TOTAL_LINES)
+    key = str(item.get("job_id", ""))
+    return not key.endswith(_TOTAL_LINES) and _DOCUMENT not in key
 
 
 def to_item(checkpoint: Checkpoint, timestamp: str) -> Item:

@@ -43,9 +43,10 @@ from csv2kafka.model import Checkpoint, JobStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 _COLUMNS = {**CHECKPOINT_FIELDS, **LEASE_FIELDS}
 _TYPES = {str: "TEXT", int: "INTEGER"}
+_CREATE_DOCUMENTS = "CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY, body BLOB)"
 _BUSY_TIMEOUT_S = 10.0  # a write takes milliseconds: whoever waits longer waits for something stuck
 
 _WRITE, _READ = "BEGIN IMMEDIATE", "BEGIN"  # who reads waits for no writer, not even for one that stands still
@@ -120,6 +121,19 @@ class SqliteStore:
             self.save(Checkpoint(job_id, status=JobStatus.RESET))
         finally:
             self.release()
+
+    def keep(self, name: str, body: bytes) -> bool:
+        with self._transaction() as db:
+            return db.execute("INSERT OR IGNORE INTO documents VALUES (?, ?)", (name, body)).rowcount == 1
+
+    def kept(self, name: str) -> bytes | None:
+        with self._transaction(_READ) as db:
+            row = db.execute("SELECT body FROM documents WHERE name = ?", (name,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    def discard(self, name: str) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM documents WHERE name = ?", (name,))
 
     def _take(self, job_id: str, *, nonsense_allowed: bool) -> Item:
         """Lock the job and say in its row who did. The item as it was found."""
@@ -246,18 +260,20 @@ def _create(db: sqlite3.Connection) -> int:
     with db:
         db.execute("BEGIN IMMEDIATE")
         db.execute(f"CREATE TABLE checkpoints ({columns}, PRIMARY KEY (job_id))")
+        db.execute(_CREATE_DOCUMENTS)
         db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
     return _SCHEMA_VERSION
 
 
 def _upgrade(db: sqlite3.Connection) -> int:
-    """From an earlier version, which had some columns less."""
+    """From an earlier version, which had some columns less, or no documents."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         there = {name for _, name, *_ in db.execute("PRAGMA table_info(checkpoints)")}
         for name, kind in _COLUMNS.items():
             if name not in there:
                 db.execute(f"ALTER TABLE checkpoints ADD COLUMN {name} {_TYPES[kind]}")
+        db.execute(_CREATE_DOCUMENTS)
         db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
     return _SCHEMA_VERSION
 

@@ -72,6 +72,7 @@ class Monitor:
         self._history = _History()
         self._asked_s = -math.inf  # when a page last wanted the status
         self._has_told_the_end = threading.Event()
+        self._details: Callable[[], dict[str, Any]] | None = None
         self._page = resources.files(__package__).joinpath("page.html").read_bytes()
         self._answers = {
             "/": self._show_page,
@@ -98,6 +99,10 @@ class Monitor:
 
     def close(self) -> None:
         """The last sample stays to be seen."""
+
+    def attach(self, details: Callable[[], dict[str, Any]]) -> None:
+        """Have `details` asked for what the status is to say of a fleet, whenever somebody asks."""
+        self._details = details
 
     def ended(self, status: str) -> None:
         """The load returned; `status` is its receipt's."""
@@ -149,6 +154,8 @@ class Monitor:
             sample = self._sample
             status: dict[str, Any] = {**self._job, "state": self._state, "error": self._error, "sample": None}
             history, sample_age_s = self._history.points, self._clock_s() - self._sampled_s
+        if self._details is not None:
+            status["fleet"] = self._details()
         if sample is None:
             return status
         figures = asdict(sample)

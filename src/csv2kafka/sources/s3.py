@@ -167,15 +167,15 @@ class S3Source(Source):
                 self._uri, answer["ContentLength"], answer["ETag"], answer.get("VersionId", version_id)
             )
 
-        patience = _Patience(self._retries, self._uri, None, Stop())
+        patience = Patience(self._retries, self._uri, None, Stop())
         while True:
             try:
                 return ask()
-            except _FAILURES as error:
+            except FAILURES as error:
                 patience.failed(error, "asking for its size")
 
     def _fetch(self, start_byte: int, end_byte: int, stop: Stop) -> Iterator[bytes]:
-        patience = _Patience(self._retries, self._uri, self.identity, stop)
+        patience = Patience(self._retries, self._uri, self.identity, stop)
         piece_bytes = self._ahead.piece_bytes
         while start_byte < end_byte:
             try:
@@ -183,7 +183,7 @@ class S3Source(Source):
                     start_byte += len(piece)
                     patience.refill()
                     yield piece
-            except _FAILURES as error:
+            except FAILURES as error:
                 patience.failed(error, f"reading bytes {start_byte} to {end_byte - 1}")
                 # A read that breaks loses what it got: on a bad network only small ones make progress.
                 piece_bytes = min(piece_bytes, _CAUTIOUS_BYTES)
@@ -226,10 +226,10 @@ class _BrokenAnswer(Exception):
 
 
 # What a request may end in: `_final_error` tells what lasts from what passes. Anything else is a bug.
-_FAILURES = (boto_errors.ClientError, boto_errors.BotoCoreError, HTTPError, OSError, _BrokenAnswer)
+FAILURES = (boto_errors.ClientError, boto_errors.BotoCoreError, HTTPError, OSError, _BrokenAnswer)
 
 
-class _Patience:
+class Patience:
     """The allowance of one request, and its pauses: exponential, with full jitter."""
 
     def __init__(self, retries: Retries, uri: str, pinned: SourceIdentity | None, stop: Stop) -> None:
