@@ -83,7 +83,7 @@ class Cluster:
 
     def first_done(self, futures: Collection[Handle], timeout_s: float) -> set[Handle]:
         """Those that are done, as soon as there are any; none after the timeout. Raises ClusterLost."""
-        with suppress(TimeoutError), _losing():
+        with suppress(TimeoutError), _losing(), self._client.as_current():
             wait(list(futures), timeout=timeout_s, return_when="FIRST_COMPLETED")
         self._confirm()
         return {future for future in futures if future.done()}
