@@ -286,6 +286,20 @@ MUTANTS = (
         f"{UNIT}/test_kernel_bounds.py::TestCanaries::test_every_buffer_size_for_keys_of_columns_that_are_dropped",
     ),
     Mutant(
+        "ranges: a stray quote opens a field",
+        "rangekernel.py",
+        "                if here in (row_start, field_start) or (here > begin and src[here - 1] == delimiter):",
+        "                if True:",
+        f"{UNIT}/test_ranges.py::TestParts::test_a_stray_quote_is_text",
+    ),
+    Mutant(
+        "ranges: they may come in any order",
+        "ranges.py",
+        "        if transition.start_byte != end_byte:",
+        "        if False:",
+        f"{UNIT}/test_ranges.py::TestParts::test_ranges_that_do_not_follow_each_other_are_refused",
+    ),
+    Mutant(
         "kernel: leading zeros pass for a number",
         "kindkernel.py",
         "    at = at + 1 if text[at] == _ZERO else _digits_end(text, at, end)",

@@ -20,6 +20,7 @@ from csv2kafka import recordkernel, textkernel
 from csv2kafka.csvkernel import PADDING, SLACK
 from csv2kafka.plan import is_plain, make_plan
 from csv2kafka.plan import prefixes_of as planned_prefixes_of
+from csv2kafka.rangekernel import STATES, run_tracks
 from csv2kafka.recordkernel import FIRST_BYTE
 from csv2kafka.simd import WIDTH, Bytes, Offsets, copy32, copy_until_special, matches
 from tests.support import chain, csv_oracle, csvgen
@@ -182,6 +183,10 @@ def overruns() -> dict[str, tuple[Arena, Call]]:
         "read, vector, scan_rows without padding": (
             bare,
             lambda: kernel.scan_rows(bare.source, 1, len(row), 0, False, True, COMMA, QUOTE, None, _ALL_ROWS),
+        ),
+        "read, vector, run_tracks without padding": (
+            bare,
+            lambda: run_tracks(bare.source[1:], 31, 0, COMMA, QUOTE, None, *np.zeros((3, STATES), np.int64)),
         ),
         "read, vector, encode_rows without padding": (bare, encode(bare.source[1:], prefixes)),
         "read, vector, prefixes without padding": (bare_prefixes, encode(src, bare_prefixes.source)),

@@ -20,6 +20,7 @@ from tests.support.setup import chunks
 ESCAPED = Dialect(escape="\\")
 START_BYTE = 300  # a header lies before
 fuzz = settings(max_examples=200, deadline=None, print_blob=True, derandomize="CI" in os.environ)
+CHUNK_BYTES = st.sampled_from((1, 2, 3, 7, 40))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,8 +81,9 @@ class TestParts:
     def test_a_cut_between_doubled_quotes(self, before: bytes, quote: bytes) -> None:
         file = before + quote + b'\n2,3\n"4"\n'
         wanted = slowcsv.rows(file.decode(), Dialect())
-        for cut in range(1, len(file)):
-            assert sum(rows for _, rows in texts([file[:cut], file[cut:]])) == len(wanted)
+        for cut, chunk_bytes in itertools.product(range(1, len(file)), (1, 100)):
+            parts = texts([file[:cut], file[cut:]], chunk_bytes=chunk_bytes)
+            assert sum(rows for _, rows in parts) == len(wanted)
 
     def test_a_cut_within_crlf(self) -> None:
         assert texts([b"1\r\n2\r", b"\n3\r\n"]) == [(b"1\r\n2\r", 2), (b"\n3\r\n", 1)]
@@ -119,6 +121,7 @@ class TestParts:
             ([b"1\\", b"\n1\n2\n"], [(b"1\\\n1\n", 1), (b"2\n", 1)]),
             ([b"1,\\", b'"\n2,3\n'], [(b'1,\\"\n', 1), (b"2,3\n", 1)]),
             ([b"1\\,", b'"\n2,3\n'], [(b'1\\,"\n', 1), (b"2,3\n", 1)]),
+            ([b'1\\,"\n2,3\n', b"4\n"], [(b'1\\,"\n2,3\n', 2), (b"4\n", 1)]),
             ([b'"1\\', b'"\n1"\n2\n'], [(b'"1\\"\n1"\n', 1), (b"2\n", 1)]),
             ([b'"1"', b'\\"\n2\n"3\n"'], [(b'"1"\\"\n', 1), (b'2\n"3\n"', 2)]),
             ([b"1\n", b"\\", b"\n2\n3\n"], [(b"1\n", 1), (b"\\\n2\n", 1), (b"3\n", 1)]),
@@ -171,7 +174,8 @@ def dialects(draw: st.DrawFn) -> Dialect:
 @st.composite
 def cut_texts(draw: st.DrawFn, dialect: Dialect) -> list[bytes]:
     """Any text of troublesome characters in up to eight pieces, now and then with fields beyond a vector step."""
-    marks = (dialect.delimiter, dialect.quote, dialect.quote, dialect.escape or "b")
+    delimiter, quote, escape = dialect.delimiter, dialect.quote, dialect.escape or "b"
+    marks = (delimiter, quote, quote, quote + quote, escape, escape + delimiter + quote)
     atoms = st.sampled_from((*marks, "\n", "\r", "b", " ", "é", "x" * 33))
     text = "".join(draw(st.lists(atoms, max_size=60))).encode()
     places = draw(st.lists(st.integers(0, len(text)), min_size=1, max_size=7))
@@ -180,7 +184,7 @@ def cut_texts(draw: st.DrawFn, dialect: Dialect) -> list[bytes]:
 
 class TestAnyTextCutAnywhere:
     @fuzz
-    @given(st.data(), st.just(Dialect()) | dialects(), st.integers(1, 40))
+    @given(st.data(), st.just(Dialect()) | dialects(), CHUNK_BYTES)
     def test_parts_are_the_file_s_rows(self, data: st.DataObject, dialect: Dialect, chunk_bytes: int) -> None:
         pieces = data.draw(cut_texts(dialect))
         file = b"".join(pieces)
@@ -192,7 +196,7 @@ class TestAnyTextCutAnywhere:
         assert rows == _rows(file, dialect)
 
     @fuzz
-    @given(st.data(), st.just(Dialect()) | dialects(), st.integers(1, 40))
+    @given(st.data(), st.just(Dialect()) | dialects(), CHUNK_BYTES)
     def test_parts_lie_where_the_splitter_cuts(self, data: st.DataObject, dialect: Dialect, chunk_bytes: int) -> None:
         pieces = data.draw(cut_texts(dialect))
         file = b"".join(pieces)
