@@ -14,6 +14,7 @@ import termios
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pyte  # type: ignore[import-untyped]
@@ -59,15 +60,18 @@ class Terminal:
         self._fd, inner = pty.openpty()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         own = {"TERM": "xterm-256color", "PS1": _PROMPT, "PROMPT_COMMAND": _TELL_END, "INPUTRC": os.devnull}
+        # A new session's leader gets the first terminal that it opens as its own.
+        take_terminal = 'exec bash --norc --noprofile -i <>"$0" >&0 2>&0'
         self._shell = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
-            cwd=folder, env={**os.environ, **own, **env}, stdin=inner, stdout=inner, stderr=inner,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
-        os.close(inner)
+            ["sh", "-c", take_terminal, os.ttyname(inner)],
+            cwd=folder,
+            env={**os.environ, **own, **env},
+            start_new_session=True,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         until(lambda: self._ended == 0, "the shell's first prompt")
+        os.close(inner)
 
     def __enter__(self) -> Terminal:
         return self
@@ -123,13 +127,10 @@ class Terminal:
         path.write_text(_FONTS.sub("", svg))
 
     def _styled(self, number: int) -> Text:
+        cells = [self._screen.buffer[number][column] for column in range(COLUMNS)]
         line = Text()
-        for column in range(COLUMNS):
-            cell = self._screen.buffer[number][column]
-            colour = None if cell.fg == "default" else _COLOURS.get(cell.fg, cell.fg)
-            if colour and re.fullmatch("[0-9a-f]{6}", colour):
-                colour = f"#{colour}"
-            line.append(cell.data, Style(color=colour, bold=cell.bold))
+        for (colour, is_bold), alike in groupby(cells, key=lambda cell: (cell.fg, cell.bold)):
+            line.append("".join(cell.data for cell in alike), Style(color=_rich_colour(colour), bold=is_bold))
         line.rstrip()
         return line
 
@@ -146,3 +147,9 @@ class Terminal:
             pass  # how a terminal says that nobody is at its other end any more
         finally:
             os.close(self._fd)
+
+
+def _rich_colour(name: str) -> str | None:
+    if name == "default":
+        return None
+    return f"#{name}" if re.fullmatch("[0-9a-f]{6}", name) else _COLOURS.get(name, name)
