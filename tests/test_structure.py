@@ -134,7 +134,7 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 FOREIGN_WORDS = ("shared" + "/", "/work" + "/")
 FOLDERS = ("src", "tests", "bench", "deploy", "docs", ".github", ".ci")
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-TEXTS = (*FOLDERS, *PAGES, ".dockerignore", "compose.yaml", "dev", "pyproject.toml")
+TEXTS = (*FOLDERS, *PAGES, ".dockerignore", "compose.yaml", "dev", "mkdocs.yml", "pyproject.toml")
 
 
 def name_of(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from csv2kafka.devbroker import Broker
 from tests.support.admin import create_topic
@@ -32,19 +31,8 @@ EVIL_FILE = "<img src=x onerror=document.title='owned'><b>orders & co.csv"
 COLUMN = "<i>amount</i>"
 ROWS = 400_000
 NUMBERS = itertools.count(1)
-PATIENCE_MS = 60_000.0
 Scheme = Literal["light", "dark"]
 WIDTHS = {"phone": 360, "desk": 1280}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert program, "no Chromium on this machine (Debian: apt-get install chromium)"
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        # As root, in a container, Chromium has no sandbox to offer; it sees this page alone.
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")
