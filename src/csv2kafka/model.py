@@ -357,3 +357,4 @@ class Sample:
     takeovers: int = 0
     foreign_records: int = 0
     errors: tuple[tuple[str, int], ...] = ()  # of this run, survived: kind and how often
+    throttled_s: float = 0.0  # for which a broker's quota held sending back in this run, all partitions' added up

@@ -28,6 +28,7 @@ class Progress:
     recoveries: int = 0  # those of the take-overs that a failure made necessary
     retries: int = 0
     foreign_records: int = 0
+    throttled_s: float = 0.0
     startup_s: float | None = None
     _ack_latency_s: float | None = None
     _ack_latencies_s: list[float] = field(default_factory=list)  # since the last sample
@@ -48,6 +49,7 @@ class Progress:
         """Keep what was counted by senders that are done."""
         self.retries += sum(sender.retries for sender in senders)
         self.foreign_records += sum(sender.foreign_records for sender in senders)
+        self.throttled_s += sum(sender.throttled_s for sender in senders)
         self._take_latencies(senders)
 
     def rows_per_s(self, rows: int) -> int:
@@ -94,6 +96,7 @@ class Progress:
             takeovers=self.takeovers,
             foreign_records=self.foreign_records + sum(sender.foreign_records for sender in senders),
             errors=tuple(errors.items()),
+            throttled_s=self.throttled_s + sum(sender.throttled_s for sender in senders),
         )
 
     def _take_latencies(self, senders: Sequence[Sender]) -> None:

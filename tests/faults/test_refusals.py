@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.support.certificates import Authority
 from tests.support.client_files import documented
 from tests.support.environment import clear_options
 from tests.support.secured_broker import PASSWORD, USER, SecuredBroker
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.token_server import CLIENT_SECRET
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -79,6 +82,30 @@ def test_a_wrong_password_and_an_unknown_user(door: Door, mechanism: str) -> Non
     words = f"({mechanism})", "uthentication failed", door.secured.addresses["LOGIN"], "Check user, password"
     door.refuses("LOGIN", door.login(mechanism, password="wrong-one"), DENIED, f"refuses user {USER}", *words)
     door.refuses("LOGIN", door.login(mechanism, user="nobody"), DENIED, "refuses user nobody", *words)
+
+
+def _other_signature(said: bytes) -> bytes:
+    """The broker's last word in SCRAM, signed by somebody who has another password."""
+    return re.sub(rb"(?<=v=)[A-Za-z0-9+/]{43,}", lambda own: b"A" * len(own[0]), said)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "forge"),
+    [
+        ("SCRAM-SHA-256", _other_signature),
+        ("SCRAM-SHA-512", _other_signature),
+        ("SCRAM-SHA-256", lambda said: said.replace(b"v=", b"w=")),  # none at all
+        ("SCRAM-SHA-256", lambda said: re.sub(rb"r=.", b"r=!", said)),  # an answer to somebody else
+    ],
+)
+def test_a_server_that_does_not_know_the_password(door: Door, mechanism: str, forge: Callable[[bytes], bytes]) -> None:
+    """It takes whatever the client gives as a proof, and has none of its own."""
+    login = door.login(mechanism).replace("SASL_SSL", "SASL_PLAINTEXT")
+    with TcpProxy(int(door.secured.addresses["BARE_LOGIN"].rpartition(":")[2])) as proxy:
+        proxy.forge = forge
+        address = f"127.0.0.1:{proxy.port}"
+        untrusted = f"{address} is not to be trusted: it does not prove that it knows the password of user {USER}"
+        door.refuses(address, login, DENIED, untrusted, f"({mechanism})", "check the address (-b)", "SASL_SSL")
 
 
 def test_a_mechanism_that_is_not_offered(door: Door) -> None:

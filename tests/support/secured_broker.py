@@ -98,6 +98,7 @@ def _binding(grant: Grant, kind: type = AclBinding) -> AclBinding | AclBindingFi
 LISTENERS = {
     "GUARDED": ("SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "PLAIN"}),
     "LOGIN": ("SASL_SSL", {"sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"}),
+    "BARE_LOGIN": ("SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512"}),
     "BRIEF": ("SASL_SSL", {"sasl.enabled.mechanisms": "SCRAM-SHA-256", "connections.max.reauth.ms": "1000"}),
     "TOKEN": ("SASL_SSL", {"sasl.enabled.mechanisms": "OAUTHBEARER"}),
     "BARE_TOKEN": ("SASL_PLAINTEXT", {"sasl.enabled.mechanisms": "OAUTHBEARER"}),

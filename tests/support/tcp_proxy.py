@@ -3,10 +3,10 @@
     with TcpProxy(broker_port, up_s=0.005, down_s=0.005) as proxy:  # 10 ms there and back
         ... connect to proxy.port ...
 
-Within a connection bytes are never changed, left out or put out of order, and no protocol is known here (far_broker.py
-sets one up for Kafka). A client's end, be it a reset, takes back nothing that it sent: that still arrives, then the end
-does. The proxy runs in a thread of its own: methods may be called from any other thread, and have taken effect when
-they return.
+Within a connection bytes are never left out or put out of order, nor changed, but by `forge`, and no protocol is known
+here (far_broker.py sets one up for Kafka). A client's end, be it a reset, takes back nothing that it sent: that still
+arrives, then the end does. The proxy runs in a thread of its own: methods may be called from any other thread, and have
+taken effect when they return.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class TcpProxy:
         self._all_flows = [self._flows]
         self._has_held: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
         self._pass_up_bytes: int | None = None
+        self.forge: Callable[[bytes], bytes] = lambda said: said  # what clients are told instead of what was said
         self.truncated = 0  # connections that `truncate` has cut
         self.unheard: list[bytes] = []  # what the target said to clients that were gone
         self._is_refusing = False
@@ -199,7 +200,7 @@ class TcpProxy:
                     self.unheard += [data] if data else []
                 else:
                     with contextlib.suppress(ConnectionError):  # it has just gone; the other pump learns it, too
-                        await _write(data, writer)
+                        await _write(self.forge(data), writer)
 
         await _all_or_none(read(), write())
 

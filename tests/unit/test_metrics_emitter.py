@@ -194,6 +194,15 @@ class TestMetricsEmitter:
 
         assert [one["Value"] for one in self.sent(put) if one["MetricName"] == "ErrorCount"] == [1, 4, 1]
 
+    def test_throttling_is_a_metric_where_there_is_some(self, put: Mock) -> None:
+        emitter = MetricsEmitter("TestNamespace", "test-job")
+
+        for throttled_s in (0.0, 2.5, 4.0):
+            emitter.record(replace(HALFWAY, throttled_s=throttled_s))
+        emitter.close()
+
+        assert [one["Value"] for one in self.sent(put) if one["MetricName"] == "ThrottledSeconds"] == [2.5, 4.0]
+
     def test_samples_are_sent_before_the_end(self, put: Mock) -> None:
         called = threading.Event()
         put.side_effect = lambda **request: called.set()

@@ -227,6 +227,10 @@ class TestFacts:
         assert facts(start, is_last=False)["throughput"] == "0 B/s"
         assert percent(start) == 0
 
+    def test_a_quota_is_told_of_once_it_held_something_back(self) -> None:
+        assert "throttled" not in facts(SAMPLE, is_last=False)
+        assert facts(replace(SAMPLE, throttled_s=3.21), is_last=False)["throttled"] == "throttled 3.2 s"
+
     def test_an_empty_file_is_done(self) -> None:
         assert percent(replace(SAMPLE, bytes_done=0, bytes_total=0)) == 100
 

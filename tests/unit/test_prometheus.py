@@ -32,6 +32,7 @@ RESUMED = Sample(
     takeovers=2,
     foreign_records=7,
     errors=(("kafka", 1),),
+    throttled_s=1.5,
 )
 
 
@@ -61,6 +62,7 @@ def test_before_the_first_sample_counters_are_zero_and_gauges_unknown() -> None:
         "csv2kafka_bytes_read_total",
         "csv2kafka_retries_total",
         "csv2kafka_takeovers_total",
+        "csv2kafka_throttled_seconds_total",
         "csv2kafka_checkpoints_total",
         "csv2kafka_foreign_records_total",
     }
@@ -83,6 +85,7 @@ def test_counters_count_this_process_and_gauges_the_job() -> None:
         "checkpoints": 2,
         "foreign_records": 7,
     }
+    assert found["csv2kafka_throttled_seconds_total"] == 1.5
     assert (found["csv2kafka_job_rows"], found["csv2kafka_job_bad_rows"]) == (1_500, 60)
     assert (found["csv2kafka_source_rows"], found["csv2kafka_source_bytes"]) == (3_000, 12_000)
     assert (found["csv2kafka_progress_ratio"], found["csv2kafka_rows_per_second"]) == (0.5, 250)

@@ -182,24 +182,33 @@ def test_an_epoch_is_given_up_when_old_or_used_up() -> None:
 
 
 def test_the_brokers_quota_is_waited_for() -> None:
-    async def main() -> list[float]:
+    """And counted while it is, as a pause may take minutes."""
+
+    async def main() -> tuple[list[float], list[float], float]:
         clock = Clock()
         client = ScriptedClient([(0, 1), (0, 11)], clock)
         client.throttle_ms = 40
         sender = Sender(client, footing(), clock_s=clock)  # type: ignore[arg-type]
         waited: list[float] = []
+        told: list[float] = []
 
         async def sleep(seconds: float) -> None:
             waited.append(seconds)
-            clock.now_s += seconds
+            clock.now_s += seconds / 2
+            if seconds:
+                told.append(sender.throttled_s)
+            clock.now_s += seconds / 2
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("csv2kafka.kafka.sender.asyncio.sleep", sleep)
             await sender.send(batch(0))
+            assert sender.throttled_s == 0, "nothing is held back yet"
             await sender.send(batch(1))
-        return [seconds for seconds in waited if seconds]
+        return [seconds for seconds in waited if seconds], told, sender.throttled_s
 
-    assert asyncio.run(main()) == pytest.approx([0.04])
+    waited, told, throttled_s = asyncio.run(main())
+    assert (waited, told) == (pytest.approx([0.04]), pytest.approx([0.02]))
+    assert throttled_s == pytest.approx(0.04)
 
 
 def test_a_closed_sender_sends_nothing() -> None:

@@ -22,8 +22,13 @@ FOOTING = Footing(Partition("t", "id", 0), ProducerEpoch(5, 2), 0, 0, 0.0)
 BEGUN = Checkpoint("job", last_line=10, byte_offset=20, quarantine=Quarantine("t.bad", 2, (("is bad", 2),)))
 
 
-def sender(*latencies_s: float, retries: int = 0, foreign_records: int = 0) -> Sender:
-    made = Sender(cast(Client, None), FOOTING)  # which sends nothing here
+def sender(*latencies_s: float, retries: int = 0, foreign_records: int = 0, throttled_s: float = 0.0) -> Sender:
+    class Throttled(Sender):
+        @property
+        def throttled_s(self) -> float:
+            return throttled_s
+
+    made = Throttled(cast(Client, None), FOOTING)  # which sends nothing here
     made.ack_latencies_s += latencies_s
     made.retries, made.foreign_records = retries, foreign_records
     return made
@@ -67,12 +72,12 @@ def test_each_latency_is_told_once_and_the_newest_is_remembered(
 
 
 def test_counts_of_an_epoch_go_on_in_the_next(progress: Progress, source: Source, keeper: Keeper) -> None:
-    first = sender(retries=2, foreign_records=3)
+    first = sender(retries=2, foreign_records=3, throttled_s=1.5)
     during = sample(progress, source, keeper, first)
     progress.end_epoch((first,))
-    behind = sample(progress, source, keeper, sender(retries=1, foreign_records=1))
-    assert (during.retries, during.foreign_records) == (2, 3)
-    assert (behind.retries, behind.foreign_records) == (3, 4)
+    behind = sample(progress, source, keeper, sender(retries=1, foreign_records=1, throttled_s=0.5))
+    assert (during.retries, during.foreign_records, during.throttled_s) == (2, 3, 1.5)
+    assert (behind.retries, behind.foreign_records, behind.throttled_s) == (3, 4, 2.0)
 
 
 def test_what_earlier_runs_did_is_told_apart(progress: Progress, source: Source, keeper: Keeper) -> None:

@@ -158,6 +158,7 @@ TOLD = (
     "bad_rows_before",
     "takeovers",
     "foreign_records",
+    "throttled_s",
 )
 
 

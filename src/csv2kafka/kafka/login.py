@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, ScramAuthenticator
 
 from csv2kafka import oauth
 from csv2kafka.clock import boottime_s
@@ -74,6 +74,20 @@ class _BearerAuthenticator(OAuthAuthenticator):
         return await super().step(payload)  # type: ignore[no-any-return]
 
 
+class ServerNotTrusted(Exception):
+    """A broker that did not prove, as SCRAM wants it of both sides, that it knows the password."""
+
+
+class _ScramAuthenticator(ScramAuthenticator):
+    """aiokafka notices such a broker, but says so as if it were a mistake of the program."""
+
+    def _step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        try:
+            return super()._step(payload)  # type: ignore[no-any-return]
+        except (ValueError, KeyError) as error:  # another key's signature or nonce, or none
+            raise ServerNotTrusted from error
+
+
 class Connection(AIOKafkaConnection):
     @classmethod
     async def open(cls, host: str, port: int, **options: Any) -> Self:
@@ -83,6 +97,14 @@ class Connection(AIOKafkaConnection):
 
     def authenticator_oauth(self) -> _BearerAuthenticator:
         return _BearerAuthenticator(self._sasl_oauth_token_provider)
+
+    def authenticator_scram(self) -> _ScramAuthenticator:
+        return _ScramAuthenticator(
+            loop=self._loop,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_mechanism=self._sasl_mechanism,
+        )
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:

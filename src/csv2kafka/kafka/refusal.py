@@ -16,7 +16,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from csv2kafka.errors import ConfigError, Csv2KafkaError, Denied
-from csv2kafka.kafka.login import TokenRefused
+from csv2kafka.kafka.login import ServerNotTrusted, TokenRefused
 from csv2kafka.kafka_settings import KafkaSettings
 
 _ASKING_S = 5.0
@@ -62,6 +62,13 @@ def refusal(error: Exception, door: Door) -> Csv2KafkaError | None:
         return _certificate_refused(alert, door)
     if isinstance(error, TokenRefused):
         return _token_refused(error, door)
+    if isinstance(error, ServerNotTrusted):
+        return Denied(
+            f"{door} is not to be trusted: it does not prove that it knows the password of user "
+            f"{door.settings.sasl_username} ({door.settings.sasl_mechanism})",
+            hint="Something else than your cluster may answer there: check the address (-b), and let TLS tell who "
+            "it is (security.protocol=SASL_SSL).",
+        )
     if isinstance(error, kafka_errors.SaslAuthenticationFailed):
         who = f" user {door.settings.sasl_username}" if door.settings.sasl_username else " the token"
         return Denied(

@@ -64,6 +64,8 @@ class Sender:
         self._failure: BaseException | None = None
         self._turn = asyncio.Lock()  # fair: first come, first served, so order is kept
         self._throttled_until_s = 0.0
+        self._throttled_s = 0.0
+        self._waiting_since_s: float | None = None
         self.retries = 0
         self.foreign_records = 0  # of other programs, transaction markers included, between ours
         self.ack_latencies_s: list[float] = []  # one for each acknowledged request; whoever wants them takes them out
@@ -76,6 +78,12 @@ class Sender:
     @property
     def target(self) -> Partition:
         return self._footing.target
+
+    @property
+    def throttled_s(self) -> float:
+        """How long sending was held back as the broker's quota wants it, a pause under way included."""
+        waiting_s = 0.0 if self._waiting_since_s is None else self._clock_s() - self._waiting_since_s
+        return self._throttled_s + waiting_s
 
     def mark_behind(self, last_own: OwnMark | None, rows: int) -> OwnMark:
         """What lies last in the log when `rows` more than at `last_own` have been acknowledged."""
@@ -184,6 +192,12 @@ class Sender:
         return TakeOverAgain(str(error))
 
     async def _wait_for_quota(self) -> None:
+        """A broker answers at once and reads nothing more for as long as it said (KIP-219): so send nothing."""
         pause_s = self._throttled_until_s - self._clock_s()
-        if pause_s > 0:
+        if pause_s <= 0:
+            return
+        self._waiting_since_s = self._clock_s()
+        try:
             await asyncio.sleep(pause_s)
+        finally:
+            self._throttled_s, self._waiting_since_s = self.throttled_s, None

@@ -153,6 +153,8 @@ class MetricsEmitter:
             metrics.append(("KafkaLatency", sample.ack_latency_s * 1_000, "Milliseconds"))
         if sample.checkpoint_age_s is not None:
             metrics.append(("CheckpointAgeSeconds", sample.checkpoint_age_s, "Seconds"))
+        if sample.throttled_s > 0:  # most clusters have no quota, and each metric has its price
+            metrics.append(("ThrottledSeconds", sample.throttled_s, "Seconds"))
         counts = {
             "CheckpointCount": sample.checkpoints,
             "RetryCount": sample.retries,

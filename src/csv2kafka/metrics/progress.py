@@ -49,6 +49,8 @@ def facts(sample: Sample, *, is_last: bool) -> dict[str, str]:
     }
     if sample.bad_rows:
         known["bad"] = human.plural(sample.bad_rows, "bad row")
+    if sample.throttled_s > 0:
+        known["throttled"] = f"throttled {human.duration(sample.throttled_s)}"
     if sample.retries:
         known["retries"] = f"retries: {sample.retries}"
     if not is_last:
@@ -121,7 +123,7 @@ def bar_line(sample: Sample, columns: int, *, is_last: bool) -> RenderableType:
     from rich.table import Table  # noqa: PLC0415
 
     head, known = f"{percent(sample):5.1f} %", facts(sample, is_last=is_last)
-    for least_wanted in ("", "retries", "elapsed", "throughput", "rows", "rate", "bad", "eta"):
+    for least_wanted in ("", "retries", "elapsed", "throughput", "rows", "throttled", "rate", "bad", "eta"):
         known.pop(least_wanted, None)
         tail = " · ".join(known.values())
         if len(head) + 1 + _MIN_BAR_COLUMNS + 1 + len(tail) <= columns:

@@ -33,7 +33,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _BEFORE_THE_FIRST = Sample(0, 0, 0, 0.0, 0.0, None, None, 0, 0)
 
-_COUNTERS: tuple[tuple[str, str, Callable[[Sample], int]], ...] = (
+_COUNTERS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     (
         "rows_sent",
         "Rows whose records the broker acknowledged.",
@@ -42,6 +42,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Sample], int]], ...] = (
     ("bad_rows", "Rows set apart because they cannot become records.", lambda s: s.bad_rows - s.bad_rows_before),
     ("bytes_read", "Bytes of the source up to the last acknowledged row.", lambda s: s.bytes_done - s.bytes_before),
     ("retries", "Produce requests sent again.", lambda s: s.retries),
+    ("throttled_seconds", "For which a broker's quota held sending back.", lambda s: s.throttled_s),
     ("takeovers", "Take-overs of the partitions, the first one included.", lambda s: s.takeovers),
     ("checkpoints", "Checkpoints saved.", lambda s: s.checkpoints),
     ("foreign_records", "Records of other programs seen between the rows.", lambda s: s.foreign_records),
