@@ -90,7 +90,7 @@ def test_reasons_that_are_none_are_refused(reasons: str) -> None:
 
 def test_without_a_place_to_begin_nothing_is_written_of_it() -> None:
     """So that the items of plain files are those of earlier versions, checksum included."""
-    plain = replace(SAVED, restart=None, quarantine=None)
+    plain = replace(SAVED, restart=None, quarantine=None, record_shape="json;delimiter=,")
     item = to_item(plain, plain.timestamp)
     assert not [name for name in item if name.startswith(("restart", "bad_rows"))]
     assert item["checksum"] == "3471184e72d4a8fb"

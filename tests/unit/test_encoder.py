@@ -199,7 +199,7 @@ class TestBadRows:
         start = START.byte_offset + len(good)
         assert (encoded.bad.start, encoded.bad.end_byte) == (Position(103, start), start + len(row))
         assert encoded.bad.reason == reason
-        assert f"row 104 (bytes {start} to {start + len(row)}) {reason}; the 103 rows" in encoded.bad.message
+        assert f"row 104 (bytes {start} to {start + len(row)}) {reason}; the job's rows" in encoded.bad.message
         assert "--bad-rows quarantine" in encoded.bad.hint
 
     def test_a_bad_first_row_makes_no_batch(self) -> None:
