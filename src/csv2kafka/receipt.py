@@ -126,9 +126,17 @@ def _offsets(receipt: Receipt) -> str:
     written = [lane for lane in receipt.partitions if lane.next_offset > lane.first_offset]
     if not written:
         return "none"
+    others = sum(lane.next_offset - lane.first_offset for lane in written) - _records(receipt)
+    is_told = others > 0 and receipt.status != "stopped" and not receipt.foreign_records
+    also = f" ({human.plural(others, 'marker')} among them)" if is_told else ""
     if len(receipt.partitions) == 1:
-        return f"{written[0].first_offset:,} to {written[0].next_offset - 1:,}"
-    return ", ".join(f"{lane.partition}: {lane.first_offset:,} to {lane.next_offset - 1:,}" for lane in written)
+        return f"{written[0].first_offset:,} to {written[0].next_offset - 1:,}{also}"
+    each = ", ".join(f"{lane.partition}: {lane.first_offset:,} to {lane.next_offset - 1:,}" for lane in written)
+    return f"{each}{also}"
+
+
+def _records(receipt: Receipt) -> int:
+    return receipt.rows - (receipt.quarantine.rows if receipt.quarantine else 0)
 
 
 def _bad_rows(quarantine: QuarantineReceipt) -> str:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from csv2kafka import failpoints, proof
+from csv2kafka import failpoints, human, proof
 from csv2kafka.clock import boottime_s
 from csv2kafka.encoder import Encoder
 from csv2kafka.kafka import fence, guards, tail
@@ -133,7 +133,7 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     await job.keeper.save(checkpoint)
     failpoints.reach("takeover_saved")
     if rows := sum(own.rows for own in owns):
-        _LOG.info("%d rows behind the checkpoint were already in the topic", rows)
+        _LOG.info("%s behind the checkpoint were already in the topic", human.plural(rows, "row"))
     return Standing(checkpoint, _footings(job, producer, reads, lanes, since_s), foreign_records)
 
 

@@ -74,7 +74,7 @@ def test_rows_behind_the_checkpoint_are_found_in_the_log(
     assert 0 < sent < ROWS
     with caplog.at_level(logging.INFO):
         receipt = load.run()
-    assert f"{sent} rows behind the checkpoint were already in the topic" in caplog.text
+    assert f"{sent:,} rows behind the checkpoint were already in the topic" in caplog.text
     assert (receipt.resumed_at_row, receipt.rows, receipt.rows_this_run) == (sent, ROWS, ROWS - sent)
     assert_exact(load, values)
 

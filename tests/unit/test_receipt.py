@@ -45,7 +45,7 @@ class TestText:
             "source": "s3://bucket/orders.csv",
             "identity": 'etag "9b2cf5", version v7',
             "topic": "orders, partition 3",
-            "offsets": "10 to 5,000,010",
+            "offsets": "10 to 5,000,010 (1 marker among them)",
             "rows": "5,000,000",
             "bytes": "330,000,000 (330 MB)",
             "duration": "2.0 s, the first row after 0.6 s",
