@@ -15,7 +15,7 @@ SOURCE = ROOT / "src"
 # From the bottom up. A part (a module, or a package with all that is in it) imports from layers below its own, never
 # from its own or above. A new file needs a place here: the lowest that its imports allow.
 LAYERS = (
-    {"csv2kafka", "clock", "eta", "logs", "malloc", "model", "pace", "signals", "simd", "threads"},
+    {"csv2kafka", "clock", "eta", "fleet", "logs", "malloc", "model", "pace", "signals", "simd", "threads"},
     {"errors", "human", "javahash", "kindkernel", "recordbatch", "slowcsv", "textkernel"},
     {"comparekernel", "jaas", "pem", "rangekernel", "receipt", "recordkernel"},
     {"client_security", "comparison", "csvkernel", "ranges"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,27 +138,29 @@ def fleet(
     What is loaded is frozen first; the same command again, from any machine, loads what is left. Exit codes as of
     csv2kafka run: that of the first file that failed, 75 where trying again may help all of them.
     """
+    return _do(context)
+
+
+def _do(context: typer.Context) -> int:
     from csv2kafka.settings import load_run  # noqa: PLC0415
 
-    flags = given(context, *_OWN) | {"job_id": name}
-    settings = load_run(flags, **reach(context))
-    own = _options(scheduler, local, placement, split, per_broker)
-    output: Output = context.obj
-    if index is not None:
-        return _load_one(settings, own, index, output, quiet=quiet, verbose=verbose)
-    if dry_run or freeze:
-        return _show(settings, own, output, keep=freeze and not dry_run)
-    return _load_all(settings, own, output, quiet=quiet, verbose=verbose)
+    asked = context.params
+    settings = load_run(given(context, *_OWN) | {"job_id": asked["name"]}, **reach(context))
+    own, output = _options(asked), context.obj
+    if asked["index"] is not None:
+        return _load_one(settings, own, asked["index"], output, quiet=asked["quiet"], verbose=asked["verbose"])
+    if asked["dry_run"] or asked["freeze"]:
+        return _show(settings, own, output, keep=not asked["dry_run"])
+    return _load_all(settings, own, output, quiet=asked["quiet"], verbose=asked["verbose"])
 
 
-def _options(
-    scheduler: str | None, local: int | None, placement: Any, split: int | None, per_broker: int | None
-) -> Options:
-    if scheduler is not None and local is not None:
+def _options(asked: Mapping[str, Any]) -> Options:
+    if asked["scheduler"] is not None and asked["local"] is not None:
         raise UsageError("--scheduler and --local contradict each other", hint="keep one of them")
     from csv2kafka.fleet.freezing import Options  # noqa: PLC0415
 
-    return Options(scheduler, local or os.cpu_count() or 1, placement, split, per_broker)
+    local_workers = asked["local"] or os.cpu_count() or 1
+    return Options(asked["scheduler"], local_workers, asked["placement"], asked["split"], asked["per_broker"])
 
 
 def _show(settings: RunSettings, own: Options, output: Output, *, keep: bool) -> int:
