@@ -57,6 +57,7 @@ class Plan:
     topic_bytes: int | None
     duration_s: float | None
     topic: TopicOutlook
+    dead_letters: TopicOutlook | None  # None: bad rows go to no topic
     resumes_at_row: int | None
     findings: tuple[Finding, ...]
 
@@ -82,10 +83,10 @@ def plan(settings: RunSettings) -> Plan:
     job_id = settings.job
     with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
         shape = shaping.shape_of(settings, header, text, source.identity.uri)
-        topic = run_on_a_loop(_topic(settings, job_id, spread=bool(shape.key)))
+        producer, topic, dead_letters = run_on_a_loop(_cluster(settings, job_id, spread=bool(shape.key)))
         size_bytes = source.identity.size_bytes if text == TextFormat() else None
         samples = sampling.sample(source, header, size_bytes, shape.dialect)
-        trial = _try(source, header, shape, settings, topic)
+        trial = _try(source, header, shape, settings, topic, dead_letters)
     rows = samples.rows()
     text_bytes = samples.text_bytes
     topic_bytes = duration_s = None
@@ -95,8 +96,11 @@ def plan(settings: RunSettings) -> Plan:
     stands = _checkpoint(settings, job_id)
     findings = [
         *(finding for finding in (stands,) if isinstance(finding, Finding)),
+        *producer,
         *topic.findings,
         *outlook.too_small(topic, topic_bytes, duration_s),
+        *(dead_letters.findings if dead_letters else ()),
+        *(outlook.too_small(dead_letters, None, duration_s) if dead_letters else ()),
         *trial.findings,
     ]
     return Plan(
@@ -110,30 +114,39 @@ def plan(settings: RunSettings) -> Plan:
         topic_bytes,
         duration_s,
         topic,
+        dead_letters,
         stands.last_line if isinstance(stands, Checkpoint) else None,
         tuple(findings),
     )
 
 
-async def _topic(settings: RunSettings, job_id: str, *, spread: bool) -> TopicOutlook:
+async def _cluster(
+    settings: RunSettings, job_id: str, *, spread: bool
+) -> tuple[list[Finding], TopicOutlook, TopicOutlook | None]:
+    """(what keeps us from writing at all, the topic, the topic for bad rows)"""
+    name, create, place = settings.topic, settings.create_topic, settings.bad_rows_topic
     async with Client(settings.kafka) as client:
-        return await outlook.look(
-            client,
-            settings.topic,
-            settings.partition,
-            job_id,
-            spread=spread,
-            create=settings.create_topic,
-            fenced=settings.delivery == FENCED,
-        )
+        producer = await outlook.look_at_producer(client, name, job_id, fenced=settings.delivery == FENCED)
+        topic = await outlook.look(client, name, settings.partition, create=create, spread=spread)
+        if place is None:
+            return producer, topic, None
+        return producer, topic, await outlook.look(client, place, 0, create=create, is_for_bad_rows=True)
 
 
-def _try(source: Source, header: Header, shape: RecordShape, settings: RunSettings, topic: TopicOutlook) -> _Trial:
+def _try(
+    source: Source,
+    header: Header,
+    shape: RecordShape,
+    settings: RunSettings,
+    topic: TopicOutlook,
+    dead_letters: TopicOutlook | None,
+) -> _Trial:
     limit_bytes = int(topic.settings.get("max.message.bytes", _DEFAULT_BATCH_BYTES))
     lanes = len(topic.partitions) or 1
-    apart = SetApart(source.identity)
+    dead_letter_bytes = dead_letters.settings.get("max.message.bytes") if dead_letters else None
+    apart = SetApart(source.identity, int(dead_letter_bytes) if dead_letter_bytes else None)
     encoder = Encoder(shape, recordbatch.CODECS[settings.compression], limit_bytes, lanes, apart)
-    plain = Encoder(shape, recordbatch.CODECS["none"], 1 << 40, lanes, apart)
+    plain = Encoder(shape, recordbatch.CODECS["none"], 1 << 40, lanes, SetApart(source.identity))
     began_s = time.perf_counter()
     tried_bytes = packed_bytes = 0
     records: list[str] = []
@@ -147,7 +160,7 @@ def _try(source: Source, header: Header, shape: RecordShape, settings: RunSettin
                 began_s = time.perf_counter()  # by now all is compiled
             encoded = encoder.encode(block)
             for portion in encoded.portions:
-                packed_bytes += sum(batch.size_bytes for batch in portion.batches)
+                packed_bytes += sum(batch.size_bytes for batch in portion.batches if batch.lane < lanes)
                 bad_rows += portion.bad_rows
             tried_bytes += block.size_bytes
             end = block.end
@@ -213,6 +226,7 @@ def as_words(found: Plan) -> str:
         "columns": f"{len(shape.columns)}: {', '.join(shape.columns[:12])}{' ...' if len(shape.columns) > 12 else ''}",
         "rows": _rows(found),
         "topic": _topic_words(topic),
+        **({"bad rows": _topic_words(found.dead_letters)} if found.dead_letters else {}),
         "in Kafka": "not known before all of it is read"
         if found.topic_bytes is None
         else human.size(found.topic_bytes),
