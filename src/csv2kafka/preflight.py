@@ -43,8 +43,8 @@ _UNKNOWN = "not known before all of it is read"
 class Plan:
     """`rows_error`: by how many `rows` may be wrong, 95 % sure. Sizes in bytes, durations in seconds; None: not known.
 
-    `duration_s` is what reading and encoding take on this machine at least: how fast the brokers are shows only when
-    they are sent something.
+    `duration_s` is what reading and encoding take on this machine, and max_bytes_per_s allows, at least: how fast the
+    brokers are shows only when they are sent something.
     """
 
     job_id: str
@@ -60,6 +60,8 @@ class Plan:
     dead_letters: TopicOutlook | None  # None: bad rows go to no topic
     resumes_at_row: int | None
     findings: tuple[Finding, ...]
+
+    is_complete: bool = False  # by earlier runs
 
     @property
     def exit_code(self) -> int:
@@ -93,9 +95,11 @@ def plan(settings: RunSettings) -> Plan:
     if text_bytes is not None and trial.bytes:
         topic_bytes = round(text_bytes * trial.packed_bytes / trial.bytes)
         duration_s = text_bytes * trial.duration_s / trial.bytes
+        if settings.max_bytes_per_s is not None:
+            duration_s = max(duration_s, topic_bytes / settings.max_bytes_per_s)
     stands = _checkpoint(settings, job_id)
     findings = [
-        *(finding for finding in (stands,) if isinstance(finding, Finding)),
+        *_standing(stands),
         *producer,
         *topic.findings,
         *outlook.too_small(topic, topic_bytes, duration_s),
@@ -117,6 +121,7 @@ def plan(settings: RunSettings) -> Plan:
         dead_letters,
         stands.last_line if isinstance(stands, Checkpoint) else None,
         tuple(findings),
+        isinstance(stands, Checkpoint) and stands.status == JobStatus.COMPLETED,
     )
 
 
@@ -203,9 +208,15 @@ def _checkpoint(settings: RunSettings, job_id: str) -> Checkpoint | Finding | No
         found = store.load(job_id)
     except Csv2KafkaError as error:
         return Finding(error.message, error.hint, error.exit_code)
-    if found is not None and found.status == JobStatus.COMPLETED:
-        return Finding(f"job {job_id} is complete already: a run would send nothing", "Give the load another --job-id.")
     return found
+
+
+def _standing(found: Checkpoint | Finding | None) -> list[Finding]:
+    if isinstance(found, Finding):
+        return [found]
+    if found is None or found.status != JobStatus.COMPLETED:
+        return []
+    return [Finding(f"job {found.job_id} is complete already", "To load the file again: another --job-id.")]
 
 
 def as_dict(found: Plan) -> dict[str, Any]:
@@ -218,7 +229,7 @@ def as_words(found: Plan) -> str:
     source, shape, topic = found.source, found.shape, found.topic
     version = f", version {source.version_id}" if source.version_id else ""
     lines = {
-        "job": found.job_id + (f" (would go on behind row {found.resumes_at_row:,})" if found.resumes_at_row else ""),
+        "job": found.job_id + (_begins(found)),
         "source": f"{source.uri}, {human.size(source.size_bytes)}",
         "identity": f"etag {source.etag}{version}",
         "text": ", ".join(filter(None, (found.text.codec, found.text.encoding))),
@@ -237,8 +248,16 @@ def as_words(found: Plan) -> str:
     return "\n".join([_headline(found), "", *table, "", "  first records", *records, *_findings(found.findings)])
 
 
+def _begins(found: Plan) -> str:
+    if found.is_complete or not found.resumes_at_row:
+        return ""
+    return f" (would go on behind row {found.resumes_at_row:,})"
+
+
 def _headline(found: Plan) -> str:
-    return "ready" if found.exit_code == 0 else "NOT ready"
+    if found.exit_code:
+        return "NOT ready"
+    return "complete already: nothing is left to send" if found.is_complete else "ready"
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:
@@ -258,12 +277,13 @@ def _rows(found: Plan) -> str:
 
 def _topic_words(topic: TopicOutlook) -> str:
     if not topic.exists:
-        return f"{topic.name} (not there, or not to be seen)"
+        made = "" if topic.findings else ": a run would create it, with one partition and the cluster's replication"
+        return f"{topic.name} (not there, or not to be seen{made})"
     where = f"partition {topic.partitions[0]}" if len(topic.partitions) == 1 else f"{len(topic.partitions)} partitions"
-    return f"{topic.name}, {where}, {topic.replicas} replicas, {topic.records:,} records in it"
+    return f"{topic.name}, {where}, {human.plural(topic.replicas or 0, 'replica')}, {topic.records:,} offsets in use"
 
 
 def _duration(found: Plan) -> str:
     if found.duration_s is None:
         return _UNKNOWN
-    return f"at least {human.duration(found.duration_s)} (reading and encoding here; the brokers' speed is not in it)"
+    return f"at least {human.duration(found.duration_s)} (what is done here; how fast the brokers are is not in it)"
