@@ -176,10 +176,14 @@ def test_what_was_made_again_is_known_to_whatever_stands_on_a_source(server: Fau
 def test_one_warning_an_incident(server: FaultyS3, client: S3Client, caplog: pytest.LogCaptureFixture) -> None:
     server.serve(BODY, SLOW_DOWN, SLOW_DOWN, SLOW_DOWN, truncated(20), SLOW_DOWN)
 
-    with caplog.at_level(logging.WARNING, "csv2kafka"):
+    with caplog.at_level(logging.DEBUG, "csv2kafka"):
         read(opened(client, lanes=1, part_bytes=1000))
 
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("csv2kafka")]
+    ours = [record for record in caplog.records if record.name.startswith("csv2kafka")]
+    messages = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+    details = [record.getMessage() for record in ours if record.levelno == logging.DEBUG]
+    assert ["failed 2 times in a row" in details[0], "failed 3 times in a row" in details[1]] == [True, True]
+    assert len(details) == 3
     assert len(messages) == 2
     assert f"bytes 0 to {len(BODY) - 1}" in messages[0]
     assert f"bytes 20 to {len(BODY) - 1}" in messages[1]

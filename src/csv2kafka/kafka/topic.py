@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
 _SETTINGS = ("max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas")
 _TOPIC_EXISTS = 36
+_LEADERS_TOLD = 12
 _NO_SETTINGS: Mapping[str, str] = {}
 DAY_MS = 24 * 3600 * 1000
 
@@ -69,6 +70,17 @@ async def prepare(
             "" if view.replicas == 1 else "s",
         )
     limit_bytes = int(settings["max.message.bytes"])
+    leaders = ", ".join(f"{number} (leader: broker {view.leaders[number]})" for number in chosen[:_LEADERS_TOLD])
+    _LOG.debug(
+        "topic %s (id %s): %d partition(s), %d replica(s), %s; writing to partition %s%s",
+        name,
+        view.topic_id,
+        len(view.leaders),
+        view.replicas,
+        ", ".join(f"{setting}={settings[setting]}" for setting in _SETTINGS),
+        leaders,
+        " ..." if len(chosen) > _LEADERS_TOLD else "",
+    )
     return tuple(Target(Partition(name, view.topic_id, number), view.cluster_id, limit_bytes) for number in chosen)
 
 

@@ -275,6 +275,8 @@ class Patience:
         self._count()
         if self._failures == 1:
             log.warning("%s: %s failed, trying again: %s", self._uri, doing, _said(error))
+        else:
+            log.debug("%s: %s failed %d times in a row: %s", self._uri, doing, self._failures, _said(error))
         pause_s = min(self._retries.longest_pause_s, self._retries.first_pause_s * 2 ** (self._failures - 1))
         self._stop.wait(random.uniform(0, pause_s))  # noqa: S311 - jitter is no secret
 
