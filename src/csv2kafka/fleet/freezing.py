@@ -70,10 +70,14 @@ def kept_manifest(store: CheckpointStore, name: str) -> Manifest:
     """Raises JobConflict where there is no such fleet."""
     kept = store.kept(name)
     if kept is None:
-        raise JobConflict(
-            f"there is no fleet {name}", hint="See its name in its receipt; name its store with --checkpoint."
-        )
+        raise no_such_fleet(name)
     return manifests.from_bytes(kept)
+
+
+def no_such_fleet(name: str) -> JobConflict:
+    return JobConflict(
+        f"there is no fleet {name}", hint="See its name in its receipt; name its store with --checkpoint."
+    )
 
 
 def checkpoints_of(store: CheckpointStore, manifest: Manifest) -> dict[int, Checkpoint]:
