@@ -46,7 +46,7 @@ class FileStanding:
 
 @dataclass(frozen=True, slots=True)
 class FleetStanding:
-    """The whole. `rows_per_s` is that of the jobs that run, `eta_s` what is left at their pace; None while none runs."""
+    """The whole. `rows_per_s` is that of the jobs that run, `eta_s` is at their pace; None while none runs."""
 
     manifest: Manifest
     files: tuple[FileStanding, ...]
