@@ -55,7 +55,7 @@ LAYERS = (
     {"fleet.placement", "fleet.report", "fleet.work"},
     {"fleet.first_pass", "fleet.overview"},
     {"fleet.dispatch", "fleet.freezing"},
-    {"fleet.launch"},
+    {"fleet.launch", "fleet.standing"},
     {"commands", "processor"},
     {"fleet_command"},
     {"job_commands"},

@@ -16,7 +16,7 @@ import typer
 
 from csv2kafka import options
 from csv2kafka.commands import given, load, reach
-from csv2kafka.errors import ConfigError, UsageError
+from csv2kafka.errors import UsageError
 from csv2kafka.output import Output
 
 if TYPE_CHECKING:
@@ -186,14 +186,8 @@ def _load_one(settings: RunSettings, own: Options, index: int, output: Output, *
 
 def _load_all(settings: RunSettings, own: Options, output: Output, *, quiet: bool, verbose: bool) -> int:
     from csv2kafka import logs  # noqa: PLC0415
-
-    try:
-        from csv2kafka.fleet import launch, report  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"a fleet runs on Dask, which is not installed ({error.name})", hint="pip install 'csv2kafka[fleet]'"
-        ) from None
     from csv2kafka.commands import monitor_of  # noqa: PLC0415
+    from csv2kafka.fleet import launch, report  # noqa: PLC0415
     from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
     from csv2kafka.signals import StopSignals  # noqa: PLC0415
 

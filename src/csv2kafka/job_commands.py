@@ -15,10 +15,15 @@ import typer
 
 from csv2kafka import options
 from csv2kafka.commands import given, load, reach, store_of
+from csv2kafka.errors import UsageError
 from csv2kafka.fleet_command import fleet
 from csv2kafka.output import write
 
 _DIFFERENT = 65  # as bad data
+
+Fleet = Annotated[
+    str | None, typer.Option("--fleet", metavar="NAME", help="A whole fleet, by its name as its receipt shows it.")
+]
 
 
 def bad_rows(
@@ -143,31 +148,59 @@ def verify(
 
 def reset(
     context: typer.Context,
-    job: options.Job,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="The job's name, as a run shows it.")] = None,
+    fleet: Fleet = None,
     checkpoint: options.Checkpoint = None,
     region: options.Region = None,
     profile: options.Profile = None,
     config: options.Config = None,
 ) -> int:
-    """Forget a job, so that its next run begins at row 1. What it sent stays in the topic."""
+    """Forget a job, so that its next run begins at row 1. What it sent stays in the topic.
+
+    With --fleet: all jobs of a fleet, and the list of its files; refused while one of them is held.
+    """
+    _refuse_both(job, fleet)
     store = store_of(context)
+    if fleet is not None:
+        from csv2kafka.fleet import standing  # noqa: PLC0415
+
+        write(sys.stdout, standing.reset(store, fleet) + "\n")
+        return 0
+    if job is None:
+        raise UsageError("Missing argument 'JOB', or --fleet NAME", hint="see csv2kafka reset --help")
     from csv2kafka import jobs  # noqa: PLC0415
 
     write(sys.stdout, jobs.reset(store.checkpoint_url, job, store.region, store.profile) + "\n")
     return 0
 
 
+def _refuse_both(job: str | None, fleet: str | None) -> None:
+    if job is not None and fleet is not None:
+        raise UsageError("JOB and --fleet contradict each other", hint="keep one of them")
+
+
 def status(
     context: typer.Context,
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="All jobs unless given.")] = None,
+    fleet: Fleet = None,
     checkpoint: options.Checkpoint = None,
     region: options.Region = None,
     profile: options.Profile = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
 ) -> int:
-    """Say where a job stands, who holds it, how fast it is and how it last ended: from the checkpoint store alone."""
+    """Say where a job stands, who holds it, how fast it is and how it last ended: from the checkpoint store alone.
+
+    With --fleet: a whole fleet's files and how far they are together.
+    """
+    _refuse_both(job, fleet)
     store = store_of(context)
+    if fleet is not None:
+        from csv2kafka.fleet import standing as standings_of_fleets  # noqa: PLC0415
+
+        whole = standings_of_fleets.standing(store, fleet)
+        context.obj.result(standings_of_fleets.as_text(whole), standings_of_fleets.as_dict(whole))
+        return 0
     from csv2kafka import status as standing  # noqa: PLC0415
 
     found = standing.standings(store, job)

@@ -47,10 +47,11 @@ def standings(store: StoreSettings, job_id: str | None = None) -> list[Standing]
         raise JobConflict(
             f"there is no job {job_id}", hint="csv2kafka list shows all; name their store with --checkpoint."
         )
-    return [_standing(item) for item in found]
+    return [of_item(item) for item in found]
 
 
-def _standing(item: Item) -> Standing:
+def of_item(item: Item) -> Standing:
+    """What a job's item tells. Raises JobConflict where it makes no sense."""
     checkpoint = from_item(item) or Checkpoint(str(item["job_id"]))
     lease = Lease.from_item(without_nonsense(item))
     age_s = _age_s(checkpoint.timestamp)

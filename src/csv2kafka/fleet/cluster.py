@@ -11,11 +11,16 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import dask
-from distributed import Client, KilledWorker, LocalCluster, get_worker, wait
-from distributed.comm.core import CommClosedError
-
 from csv2kafka.errors import ConfigError, Retryable, UsageError
+
+try:
+    import dask
+    from distributed import Client, KilledWorker, LocalCluster, get_worker, wait
+    from distributed.comm.core import CommClosedError
+except ModuleNotFoundError as missing:
+    raise ConfigError(
+        f"a fleet runs on Dask, which is not installed ({missing.name})", hint="pip install 'csv2kafka[fleet]'"
+    ) from None
 
 _CONNECT_S = 30
 _LOCAL = {

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.checkpoints.item import from_item
-from csv2kafka.errors import JobConflict, TopicError, UsageError
+from csv2kafka.errors import ConfigError, JobConflict, SourceError, TopicError, UsageError
 from csv2kafka.fleet import manifest as manifests
 from csv2kafka.fleet.listing import find
 from csv2kafka.fleet.manifest import SINGLE, Entry, Manifest, Placement
@@ -18,7 +18,7 @@ from csv2kafka.fleet.placement import partitions_for
 from csv2kafka.jobs import DEAD_LETTER_SETTINGS
 from csv2kafka.kafka import topic
 from csv2kafka.kafka.client import Client, TopicView
-from csv2kafka.model import Checkpoint, SourceIdentity
+from csv2kafka.model import Checkpoint, Quarantine, SourceIdentity
 from csv2kafka.pipeline import StopFlag
 from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.threads import run_on_a_loop
@@ -41,12 +41,13 @@ class Options:
 def freeze(
     settings: RunSettings, options: Options, stop: StopFlag, *, keep: bool = True, look: bool = True
 ) -> Manifest:
-    """The fleet's manifest, made and kept now unless it was before. `keep` False leaves nothing behind.
+    """The fleet's manifest, made and kept now unless it was before. `keep` False leaves nothing, no topic either.
 
     look: whether to warn of files that have come since it was frozen.
 
     Raises what finding the files, asking the cluster and the first pass raise; JobConflict for another fleet.
     """
+    _refuse_unshared(settings, options)
     store = store_of(settings)
     name = settings.job
     kept = store.kept(name)
@@ -56,7 +57,7 @@ def freeze(
         if look:
             _tell_of_others(found, settings)
         return found
-    made = _make(settings, options, stop)
+    made = _make(settings, options, stop, keep=keep)
     if keep and not store.keep(name, manifests.to_bytes(made)):
         return freeze(settings, options, stop)  # somebody was faster
     return made
@@ -70,10 +71,14 @@ def kept_manifest(store: CheckpointStore, name: str) -> Manifest:
     """Raises JobConflict where there is no such fleet."""
     kept = store.kept(name)
     if kept is None:
-        raise JobConflict(
-            f"there is no fleet {name}", hint="See its name in its receipt; name its store with --checkpoint."
-        )
+        raise no_such_fleet(name)
     return manifests.from_bytes(kept)
+
+
+def no_such_fleet(name: str) -> JobConflict:
+    return JobConflict(
+        f"there is no fleet {name}", hint="See its name in its receipt; name its store with --checkpoint."
+    )
 
 
 def checkpoints_of(store: CheckpointStore, manifest: Manifest) -> dict[int, Checkpoint]:
@@ -87,13 +92,7 @@ def checkpoints_of(store: CheckpointStore, manifest: Manifest) -> dict[int, Chec
 async def look_at_topic(settings: RunSettings, placement: Placement) -> TopicView:
     """The topic as it is; made where all goes into one partition, as for a job. The dead-letter topic as well."""
     async with Client(settings.kafka) as client:
-        view = await client.topic(settings.topic)
-        if view is None and placement != SINGLE:
-            raise TopicError(
-                f"topic {settings.topic} does not exist, and the files are to be spread over its partitions",
-                hint=f"Create it: kafka-topics.sh --create --topic {settings.topic} --partitions N "
-                "--replication-factor 3 --config min.insync.replicas=2. Or load all into one: --placement single.",
-            )
+        view = await _view_of(settings, placement, client)
         await topic.prepare(client, settings.topic, 0, create=settings.create_topic)
         if (place := settings.bad_rows_topic) is not None:
             await topic.prepare(client, place, 0, create=settings.create_topic, new_settings=DEAD_LETTER_SETTINGS)
@@ -103,14 +102,47 @@ async def look_at_topic(settings: RunSettings, placement: Placement) -> TopicVie
         return found
 
 
-def _make(settings: RunSettings, options: Options, stop: StopFlag) -> Manifest:
+async def _count_partitions(settings: RunSettings, placement: Placement) -> int:
+    """Of the topic, or of the one that a run would make."""
+    async with Client(settings.kafka) as client:
+        view = await _view_of(settings, placement, client)
+        return len(view.leaders) if view is not None else 1
+
+
+async def _view_of(settings: RunSettings, placement: Placement, client: Client) -> TopicView | None:
+    view = await client.topic(settings.topic)
+    if view is None and placement != SINGLE:
+        raise TopicError(
+            f"topic {settings.topic} does not exist, and the files are to be spread over its partitions",
+            hint=f"Create it: kafka-topics.sh --create --topic {settings.topic} --partitions N "
+            "--replication-factor 3 --config min.insync.replicas=2. Or load all into one: --placement single.",
+        )
+    return view
+
+
+def _refuse_unshared(settings: RunSettings, options: Options) -> None:
+    place = settings.bad_rows_place
+    if place is not None and Quarantine(place).is_file:
+        raise UsageError("--bad-rows-to names one file for many jobs", hint="Name a topic.")
+    if options.scheduler is not None and settings.checkpoint_url is None:
+        raise ConfigError(
+            "the default checkpoint file is this machine's, and the workers may be on others",
+            hint="Keep checkpoints in a table: --checkpoint dynamodb://TABLE. Where all workers run on this machine, "
+            "name the file: --checkpoint sqlite:////PATH.",
+        )
+
+
+def _make(settings: RunSettings, options: Options, stop: StopFlag, *, keep: bool) -> Manifest:
     sources = find(settings.source, region=settings.region, profile=settings.profile)
     placement = options.placement or _ROUND_ROBIN
-    view = run_on_a_loop(look_at_topic(settings, placement))
-    if options.split is not None:
-        entries = _parts(sources, settings, options, placement, len(view.leaders), stop)
+    if keep:
+        partitions = len(run_on_a_loop(look_at_topic(settings, placement)).leaders)
     else:
-        places = partitions_for(sources, placement, len(view.leaders))
+        partitions = run_on_a_loop(_count_partitions(settings, placement))
+    if options.split is not None:
+        entries = _parts(sources, settings, options, placement, partitions, stop)
+    else:
+        places = partitions_for(sources, placement, partitions)
         entries = tuple(Entry(n, source, place) for n, (source, place) in enumerate(zip(sources, places, strict=True)))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Manifest(settings.job, settings.source, settings.topic, placement, now, entries)
@@ -144,7 +176,11 @@ def _parts(
 def _tell_of_others(manifest: Manifest, settings: RunSettings) -> None:
     """Files that have come since: a rerun means what was frozen, and whoever expects more should know."""
     known = {entry.source.uri for entry in manifest.entries}
-    found = find(settings.source, region=settings.region, profile=settings.profile)
+    try:
+        found = find(settings.source, region=settings.region, profile=settings.profile)
+    except SourceError as error:  # of a file that is gone its own job tells, if it is not loaded yet
+        _LOG.warning("whether files have come since cannot be said: %s", error)
+        return
     new = [source.uri for source in found if source.uri not in known]
     if new:
         _LOG.warning(

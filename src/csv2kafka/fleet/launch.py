@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from csv2kafka.errors import ConfigError, JobConflict, UsageError
+from csv2kafka.errors import JobConflict
 from csv2kafka.fleet import report
 from csv2kafka.fleet.cluster import Cluster
 from csv2kafka.fleet.dispatch import Dispatcher, Fleet
@@ -22,7 +22,7 @@ from csv2kafka.fleet.work import Outcome, topic_of
 from csv2kafka.jobs import Notify
 from csv2kafka.kafka.client import TopicView
 from csv2kafka.metrics import MetricsSink
-from csv2kafka.model import Checkpoint, JobStatus, Quarantine
+from csv2kafka.model import Checkpoint, JobStatus
 from csv2kafka.pipeline import StopFlag
 from csv2kafka.settings import RunSettings
 from csv2kafka.threads import run_on_a_loop
@@ -41,14 +41,13 @@ def run(
 ) -> FleetReceipt:
     """Load all that is not loaded yet. Raises Csv2KafkaError where nothing can be begun, or the scheduler is lost."""
     began_s = time.monotonic()
-    _refuse_unshared(settings, options)
     manifest = freeze(settings, options, stop)
     view = run_on_a_loop(look_at_topic(settings, manifest.placement))
     _refuse_lost_partitions(manifest, view)
     checkpoints = checkpoints_of(store_of(settings), manifest)
-    done = {index: found.rows for index, found in checkpoints.items() if found.status == JobStatus.COMPLETED}
-    begun = {index: found.rows for index, found in checkpoints.items() if index not in done and found.rows}
-    overview = Overview(manifest, done, begun)
+    done = {index for index, found in checkpoints.items() if found.status == JobStatus.COMPLETED}
+    begun = {index for index, found in checkpoints.items() if index not in done and found.rows}
+    overview = Overview(manifest, checkpoints)
     outcomes: dict[int, Outcome] = {}
     if len(done) < len(manifest.entries):
         queue = Queue(manifest, done, begun=begun, leaders=view.leaders, per_broker=options.per_broker)
@@ -73,18 +72,6 @@ def _refuse_lost_partitions(manifest: Manifest, view: TopicView) -> None:
         raise JobConflict(
             f"topic {manifest.topic} has no partition {min(lost)}, into which fleet {manifest.name} was to load",
             hint="It was made anew with fewer. Forget the fleet (csv2kafka reset --fleet NAME), or take a new --name.",
-        )
-
-
-def _refuse_unshared(settings: RunSettings, options: Options) -> None:
-    place = settings.bad_rows_place
-    if place is not None and Quarantine(place).is_file:
-        raise UsageError("--bad-rows-to names one file for many jobs", hint="Name a topic.")
-    if options.scheduler is not None and settings.checkpoint_url is None:
-        raise ConfigError(
-            "the default checkpoint file is this machine's, and the workers may be on others",
-            hint="Keep checkpoints in a table: --checkpoint dynamodb://TABLE. Where all workers run on this machine, "
-            "name the file: --checkpoint sqlite:////PATH.",
         )
 
 

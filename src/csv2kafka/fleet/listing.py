@@ -39,7 +39,8 @@ def find(source: str, *, region: str | None = None, profile: str | None = None) 
         )
     look = partial(_identity, region=region, profile=profile)
     with ThreadPoolExecutor(_AT_A_TIME, "csv2kafka-look") as threads:
-        return tuple(threads.map(look, uris))
+        found = threads.map(look, uris)
+        return tuple({source.uri: source for source in found}.values())  # a path may be spelled in several ways
 
 
 def _identity(uri: str, *, region: str | None, profile: str | None) -> SourceIdentity:

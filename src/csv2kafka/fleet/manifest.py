@@ -83,7 +83,7 @@ def from_bytes(body: bytes) -> Manifest:
             raise ValueError("another version")
         entries = tuple(map(_entry, fields.pop("entries")))
         return Manifest(entries=entries, **fields)
-    except (ValueError, KeyError, TypeError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise JobConflict(
             f"the fleet's manifest makes no sense: {error}",
             hint="a newer csv2kafka may have written it; `csv2kafka reset --fleet NAME` forgets it and its jobs",

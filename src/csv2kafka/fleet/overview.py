@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from csv2kafka.eta import eta_s
 from csv2kafka.fleet.manifest import Entry, Manifest
 from csv2kafka.fleet.work import TOLD, Outcome
-from csv2kafka.model import Sample
+from csv2kafka.model import Checkpoint, JobStatus, Sample
 from csv2kafka.receipt import Receipt
 
 Figures = dict[str, Any]
@@ -31,23 +31,34 @@ class Item:
     attempts: int = 0
 
 
-class Overview:
-    """`rows_done`: of each entry that earlier runs completed."""
+def _figures(entry: Entry, checkpoint: Checkpoint) -> Figures:
+    """As a worker would tell them, had it come so far and no farther in this run."""
+    done_bytes = checkpoint.bytes if checkpoint.restart is None else checkpoint.restart.object_byte
+    if checkpoint.status == JobStatus.COMPLETED:
+        done_bytes = entry.size_bytes
+    found = {
+        "rows": checkpoint.rows,
+        "bytes_done": done_bytes,
+        "bad_rows": checkpoint.quarantine.rows if checkpoint.quarantine else 0,
+    }
+    before = {"rows": "rows_before", "bytes_done": "bytes_before", "bad_rows": "bad_rows_before"}
+    return _NOTHING | found | {before[name]: value for name, value in found.items()}
 
-    def __init__(self, manifest: Manifest, rows_done: dict[int, int], rows_begun: dict[int, int]) -> None:
+
+class Overview:
+    """`checkpoints`: where earlier runs left the entries, by their indexes."""
+
+    def __init__(self, manifest: Manifest, checkpoints: Mapping[int, Checkpoint]) -> None:
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
         self._latencies_s: list[float] = []
         self._latency_s: float | None = None
         self._errors: Counter[str] = Counter()
         self.items = {entry.index: Item(entry) for entry in manifest.entries}
-        for index, rows in rows_done.items():
+        for index, checkpoint in checkpoints.items():
             item = self.items[index]
-            item.state = "complete"
-            whole = item.entry.size_bytes
-            item.figures |= {"rows": rows, "rows_before": rows, "bytes_done": whole, "bytes_before": whole}
-        for index, rows in rows_begun.items():
-            self.items[index].figures |= {"rows": rows, "rows_before": rows}
+            item.state = "complete" if checkpoint.status == JobStatus.COMPLETED else item.state
+            item.figures = _figures(item.entry, checkpoint)
 
     def handed_out(self, entry: Entry) -> None:
         with self._lock:
