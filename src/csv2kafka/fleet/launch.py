@@ -9,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from csv2kafka import human
 from csv2kafka.errors import JobConflict
 from csv2kafka.fleet import report
 from csv2kafka.fleet.cluster import Cluster
@@ -33,8 +34,8 @@ Attach = Callable[[Callable[[], dict[str, Any]]], None]  # given once what tells
 def run(
     settings: RunSettings,
     options: Options,
-    sinks: Sequence[MetricsSink],
     *,
+    sinks: Sequence[MetricsSink],
     stop: StopFlag,
     notify: Notify,
     attach: Attach | None = None,
@@ -55,11 +56,10 @@ def run(
         fleet = Fleet(manifest, settings, run_id, is_local=options.scheduler is None)
         with closing(Cluster(options.scheduler, options.local_workers)) as cluster:
             cluster.listen(topic_of(run_id), overview.told)
-            begin = f"{len(done):,} of them complete, " if done else ""
-            notify(
-                f"fleet {manifest.name}: {len(manifest.entries):,} files or parts, {begin}{manifest.source} -> "
-                f"{manifest.topic}; Dask's dashboard: {cluster.dashboard_url}"
-            )
+            count = human.plural(len(manifest.entries), manifest.noun)
+            so_far = f" ({len(done):,} of them complete)" if done else ""
+            notify(f"fleet {manifest.name}: {count}{so_far}, {manifest.source} -> {manifest.topic}")
+            notify(f"Dask's dashboard: {cluster.dashboard_url}")
             if attach is not None:
                 attach(partial(overview.details, cluster.dashboard_url))
             outcomes = Dispatcher(fleet, cluster, queue, overview, sinks=sinks, stop=stop).run()

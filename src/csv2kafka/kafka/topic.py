@@ -11,8 +11,10 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import JobConflict, TopicError
+from csv2kafka.human import plural
 from csv2kafka.kafka import protocol
 from csv2kafka.kafka.client import GONE_AFTER_S, UNKNOWN_TOPIC, BrokerError, Client, Partition, TopicView, check
+from csv2kafka.logs import warn_once
 
 _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
@@ -63,12 +65,8 @@ async def prepare(
     settings = await read_settings(client, name, _SETTINGS)
     _check_settings(name, settings)
     if view.replicas < 3:
-        _LOG.warning(
-            "topic %s has %d replica%s: with fewer than 3 a lost disk loses acknowledged rows",
-            name,
-            view.replicas,
-            "" if view.replicas == 1 else "s",
-        )
+        replicas = plural(view.replicas, "replica")
+        warn_once(_LOG, f"topic {name} has {replicas}: with fewer than 3 a lost disk loses acknowledged rows")
     limit_bytes = int(settings["max.message.bytes"])
     leaders = ", ".join(f"{number} (leader: broker {view.leaders[number]})" for number in chosen[:_LEADERS_TOLD])
     _LOG.debug(
@@ -162,8 +160,8 @@ def _check_settings(name: str, settings: dict[str, str]) -> None:
         )
     retention_ms = int(settings["retention.ms"])
     if 0 <= retention_ms < DAY_MS:
-        _LOG.warning(
-            "topic %s keeps records for %.1f h only: an interrupted job must be resumed before its last rows expire",
-            name,
-            retention_ms / 3_600_000,
+        warn_once(
+            _LOG,
+            f"topic {name} keeps records for {retention_ms / 3_600_000:.1f} h only: an interrupted job must be resumed "
+            "before its last rows expire",
         )
