@@ -90,7 +90,8 @@ def attend(
     stop = threading.Event()
 
     def abandon(message: str, exit_code: int) -> None:
-        output.failure(message, "run the same command again to go on", exit_code)
+        if not output.is_told:  # what keeps the process now is nobody's concern
+            output.failure(message, "run the same command again to go on", exit_code)
 
     with StopSignals(stop, announce=log.info, abandon=abandon) as signals:
         monitor = _monitor(settings)
