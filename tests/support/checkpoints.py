@@ -43,9 +43,10 @@ class FakeTime:
 class DynamoTable:
     """A checkpoint table. Needs moto (or any DynamoDB) to be active where it is made and used."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = TABLE) -> None:
+        self.name = name
         self.table = boto3.resource("dynamodb").create_table(
-            TableName=TABLE,
+            TableName=name,
             KeySchema=[{"AttributeName": "job_id", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "job_id", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
@@ -58,7 +59,7 @@ class DynamoTable:
         self, job_id: str, *, while_waiting: Callable[[], None] = lambda: None
     ) -> tuple[CheckpointManager, FakeTime]:
         time = FakeTime(while_waiting)
-        return CheckpointManager(TABLE, job_id, clock=time.clock, wait=time.wait), time
+        return CheckpointManager(self.name, job_id, clock=time.clock, wait=time.wait), time
 
     def put_lease(self, job_id: str, process: Process, ttl_ms: int = 10_000) -> None:
         """A job at row 7, held by `process`."""
@@ -69,8 +70,9 @@ class DynamoTable:
         return self.table.get_item(Key={"job_id": job_id}, ConsistentRead=True).get("Item", {})
 
     def clear(self) -> None:
-        for item in self.table.scan()["Items"]:
-            self.table.delete_item(Key={"job_id": item["job_id"]})
+        while items := self.table.scan()["Items"]:  # a page at a time
+            for item in items:
+                self.table.delete_item(Key={"job_id": item["job_id"]})
 
     def put(self, item: dict[str, Any]) -> None:
         self.table.put_item(Item=item)

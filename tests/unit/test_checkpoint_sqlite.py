@@ -251,6 +251,23 @@ def test_a_file_from_before_there_were_places_to_begin_is_taken_over(path: Path)
     assert kept.restart == Restart(7, 3)
 
 
+def test_a_file_from_before_there_were_documents_is_taken_over(path: Path) -> None:
+    saved(path, 5).release()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE documents")
+        db.execute("PRAGMA user_version = 4")
+
+    store = SqliteStore(path)
+    assert store.kept("nightly") is None
+    assert store.keep("nightly", b"list")
+    assert store.kept("nightly") == b"list"
+    found = store.load("job")
+    assert found is not None
+    assert found.last_line == 5
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "gone" / "checkpoints.db")
 

@@ -204,7 +204,8 @@ class CheckpointManager:
         if not head:
             return None
         keys = [document_key(name, f"{head['digest']}/{page}") for page in range(int(head["pages"]))]
-        return b"".join(self._read(key)["body"].value for key in keys)
+        pages = [self._read(key) for key in keys]
+        return b"".join(page["body"].value for page in pages) if all(pages) else None  # discarded a moment ago
 
     def discard(self, name: str) -> None:
         head = self._read(document_key(name))

@@ -11,13 +11,18 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from csv2kafka.errors import SourceMissing, UsageError
 from csv2kafka.model import SourceIdentity
 from csv2kafka.sources import open_source
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _LISTS = (".txt", ".manifest")
 _WILD = re.compile(r"[*?\[]")
@@ -37,21 +42,29 @@ def find(source: str, *, region: str | None = None, profile: str | None = None) 
             f"there is no file at {source}",
             hint="End a folder or prefix with a slash; names that begin with _ or . do not count.",
         )
-    look = partial(_identity, region=region, profile=profile)
-    with ThreadPoolExecutor(_AT_A_TIME, "csv2kafka-look") as threads:
-        found = threads.map(look, uris)
+    with ExitStack() as ready, ThreadPoolExecutor(_AT_A_TIME, "csv2kafka-look") as threads:
+        client = None
+        if any(map(_is_on_s3, uris)):
+            from csv2kafka.sources.s3 import make_client  # noqa: PLC0415 - boto3 takes its time
+
+            client = ready.enter_context(closing(make_client(region, profile, connections=_AT_A_TIME)))
+        found = threads.map(partial(_identity, client=client), uris)
         return tuple({source.uri: source for source in found}.values())  # a path may be spelled in several ways
 
 
-def _identity(uri: str, *, region: str | None, profile: str | None) -> SourceIdentity:
-    with open_source(uri, region=region, profile=profile) as opened:
+def _identity(uri: str, *, client: S3Client | None) -> SourceIdentity:
+    with open_source(uri, client=client) as opened:
         return opened.identity
+
+
+def _is_on_s3(uri: str) -> bool:
+    return uri.lower().startswith("s3://")
 
 
 def _uris(source: str, region: str | None, profile: str | None) -> Iterable[str]:
     if source.endswith(_LISTS):
         return _listed(source, region, profile)
-    if source.lower().startswith("s3://"):
+    if _is_on_s3(source):
         from csv2kafka.sources.s3_listing import uris_below  # noqa: PLC0415 - boto3 takes its time
 
         return _below(source, partial(uris_below, region=region, profile=profile))

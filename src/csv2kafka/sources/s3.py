@@ -51,16 +51,18 @@ class Retries:
     longest_pause_s: float = 20.0
 
 
-def make_client(region: str | None = None, profile: str | None = None) -> S3Client:
+def make_client(
+    region: str | None = None, profile: str | None = None, *, connections: int = ReadAhead().lanes + 1
+) -> S3Client:
     """A client of the default chain (environment, profile, container, instance; AWS_ENDPOINT_URL). No network yet.
 
-    Raises ConfigError.
+    connections: how many it keeps open. Raises ConfigError.
     """
     config = Config(
         connect_timeout=5,
         read_timeout=20,
         retries={"total_max_attempts": 1},  # ours are the only retries: two layers would multiply
-        max_pool_connections=ReadAhead().lanes + 1,
+        max_pool_connections=connections,
         tcp_keepalive=True,
         # Whole-object checksums say nothing about a range, and computing them would cost more than reading.
         request_checksum_calculation="when_required",
