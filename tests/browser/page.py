@@ -91,7 +91,7 @@ def fleet(children: Children, far: tuple[Broker, TcpProxy, str], tmp_path: Path)
     text = "id,name\n" + "".join(f"{row},customer {row}\n" for row in range(ROWS))
     for name in ("orders-01.csv", "orders-02.csv", EVIL_FILE):
         (folder / name).write_text(text)
-    (folder / "orders-03.csv").write_text("id,name\nshort\n")
+    (folder / "orders-03.csv").write_text("id,name\nshort\n" + text)  # the largest comes first
     proxy.delay(up_s=0.04, down_s=0.04)
     yield start(children, proxy, tmp_path, "fleet", "2026/", topic, "-b", bootstrap, "--local", "2", "--name", "orders")
     proxy.release()
@@ -246,6 +246,7 @@ def test_a_fleet_shows_its_files(fleet: Load, pages: Callable[..., Page]) -> Non
         expect(page.locator("#files")).to_contain_text("0 of 4 files complete · 1 waiting · 2 running · 1 failed")
         expect(page.locator("#running tr")).to_have_count(2)
         expect(page.locator("#running")).to_contain_text(re.compile(r"\d\s%[\d,]+ rows127\.0\.0\.1:\d+"))
+        fleet.proxy.hold("down")
         expect(page.locator("#dashboard")).to_have_attribute("href", re.compile(r"^http://127\.0\.0\.1:\d+/status$"))
         assert has_room(page)
         assert contrasts(page) >= 4.5
