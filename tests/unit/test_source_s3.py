@@ -302,6 +302,13 @@ def test_a_look_at_the_first_piece_asks_for_one_part(server: FaultyS3, client: S
     assert server.ranges == [(0, PART - 1)]
 
 
+def test_nothing_is_fetched_behind_a_range(server: FaultyS3, client: S3Client) -> None:
+    server.serve(BODY)
+
+    assert b"".join(opened(client).read_range(5, PART + 10)) == BODY[5 : PART + 10]
+    assert sorted(server.ranges) == [(5, PART + 4), (PART + 5, PART + 9)]
+
+
 def test_leaving_ends_a_pause(server: FaultyS3, client: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:
     server.serve(BODY, truncated(16))
     pausing = threading.Event()
