@@ -86,11 +86,14 @@ def load(settings: RunSettings, parts: Parts, *, stop: StopFlag, notify: Notify)
     job_id = settings.job
     logs.whereabouts.clear()
     logs.whereabouts["job"] = job_id
+    _LOG.debug("options: %s", settings.given_words())
     store = parts.store or open_store(settings.checkpoint_url, job_id, region=settings.region, profile=settings.profile)
     found = store.acquire(job_id)
     held_s = time.monotonic()
     try:
         failpoints.reach("lease_taken")
+        where = settings.checkpoint_url or "the default store, a file of this user"
+        _LOG.debug("lease taken in %s; its checkpoint: %s", where, _words(found))
         if found is not None:
             _refuse_other_part(found, parts.part)
         with parts.open_source(
@@ -183,6 +186,14 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             spread=bool(shape.key),
         )
         dead_letters = await _dead_letters(run, client)
+        _LOG.debug(
+            "records: %s of %d columns, key %s, %s; batches of at most %s",
+            shape.value_format,
+            len(shape.columns),
+            ",".join(shape.key) or "none",
+            settings.compression,
+            human.size(targets[0].max_message_bytes),
+        )
         job = Job(
             run.job_id,
             source,
@@ -264,6 +275,12 @@ def _refuse_other_part(found: Checkpoint, part: Part | None) -> None:
             f"this job loads {human.part(found.part)} of the file, not {human.part(part)}",
             hint="Each part is a job of its own: give the old one again, or load this one under a new --job-id.",
         )
+
+
+def _words(found: Checkpoint | None) -> str:
+    if found is None:
+        return "none, the job is new"
+    return f"{found.status}, row {found.last_line:,}, byte {found.byte_offset or 0:,}, saved {found.timestamp}"
 
 
 def _refuse_other_shape(found: Checkpoint, shape: str) -> None:

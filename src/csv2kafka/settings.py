@@ -87,6 +87,13 @@ class RunSettings(RecordSettings, StoreSettings):
         """The job's name, also where it was given none."""
         return self.job_id or default_job_id(self.source, self.topic, self.partition)
 
+    def given_words(self) -> str:
+        """The options that differ from their defaults, for a log; of the client's, those that name places."""
+        fields = type(self).model_fields
+        given = {name: value for name, value in self if name != "kafka" and value != fields[name].default}
+        kafka = {"bootstrap": self.kafka.bootstrap, "security.protocol": self.kafka.security_protocol}
+        return ", ".join(f"{name}={value}" for name, value in {**given, **kafka}.items())
+
     @field_validator("topic")
     @classmethod
     def _topic_is_legal(cls, topic: str) -> str:

@@ -117,6 +117,11 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
     ]
     proven = await asyncio.to_thread(proof.prove, job.source, job.encoder, job.targets, _position_of(checkpoint), tails)
     failpoints.reach("tail_proven")
+    _LOG.debug(
+        "what lies in the topic is proven against the file: going on behind row %s, byte %s",
+        f"{proven.position.row:,}",
+        f"{proven.position.byte_offset:,}",
+    )
     lanes = tuple(
         replace(lane, next_offset=own.next_offset or lane.next_offset, last_own=own.last, ahead_rows=ahead_rows)
         for lane, own, ahead_rows in zip(log.lanes, owns, proven.ahead_rows, strict=True)

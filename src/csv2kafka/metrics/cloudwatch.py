@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from csv2kafka.errors import ConfigError
+from csv2kafka.errors import ConfigError, SourceUnavailable
 from csv2kafka.metrics import rows_expected
 from csv2kafka.model import Sample
 
@@ -33,6 +33,8 @@ _BUFFER_METRICS = 1_000  # about a minute of samples; then the oldest go
 _RETRY_AFTER_S = 30.0  # after a call that failed
 _CLOSE_DEADLINE_S = 4.0  # a job told to stop has 10 s for everything
 _DIMENSION_CHARACTERS = 1_024
+
+_READS = SourceUnavailable.kind
 
 
 class MetricsEmitter:
@@ -157,9 +159,10 @@ class MetricsEmitter:
             metrics.append(("ThrottledSeconds", sample.throttled_s, "Seconds"))
         counts = {
             "CheckpointCount": sample.checkpoints,
-            "RetryCount": sample.retries,
+            # A read of S3 made again is everyday: no error, for nobody should be woken by it.
+            "RetryCount": sample.retries + sum(times for kind, times in sample.errors if kind == _READS),
             "TakeoverCount": sample.takeovers,
-            "ErrorCount": sum(times for _, times in sample.errors),
+            "ErrorCount": sum(times for kind, times in sample.errors if kind != _READS),
         }
         new = {name: count - self._last_counts.get(name, 0) for name, count in counts.items()}
         self._last_counts = counts

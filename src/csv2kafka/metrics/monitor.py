@@ -123,7 +123,6 @@ class Monitor:
 
     def _take_leave(self) -> None:
         if self._clock_s() - self._asked_s < _LOOKING_S:
-            self._has_told_the_end.clear()
             self._has_told_the_end.wait(_FAREWELL_S)
 
     # The askers' side
@@ -134,9 +133,13 @@ class Monitor:
         show = self._answers.get(path)
         return show() if show else (HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not found\n")
 
-    def answered(self, path: str) -> None:
-        """The answer is on its way."""
-        if path == _STATUS:
+    @property
+    def is_over(self) -> bool:
+        return self._state not in ("starting", "running")
+
+    def answered(self, path: str, *, was_over: bool) -> None:
+        """The answer is on its way, and the load was over before it was made, or not."""
+        if path == _STATUS and was_over:
             self._has_told_the_end.set()
 
     def _show_page(self) -> Answer:
@@ -207,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         monitor = self.server.monitor
         path = urlsplit(self.path).path
+        was_over = monitor.is_over
         status, content_type, body = monitor.answer(path)
         self.send_response(status)
         for name, value in {
@@ -221,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
-        monitor.answered(path)
+        monitor.answered(path, was_over=was_over)
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
