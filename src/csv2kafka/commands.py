@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,32 +41,64 @@ def given(context: typer.Context, *others: str) -> dict[str, Any]:
     return flags
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of something that takes long, as people and machines read it."""
+
+    status: str
+    text: str
+    fields: dict[str, Any]
+    exit_code: int = 0
+
+
+Work = Callable[..., Result]  # of sinks, stop and notify, as jobs.run takes them
+
+
 def load(
     settings: RunSettings, output: Output, *, quiet: bool, verbose: bool, how: Callable[..., Receipt] | None = None
 ) -> int:
-    """Load, with signals, logs and progress around it; `how` is something else than jobs.run, called like it."""
-    from csv2kafka import failpoints, logs, receipt  # noqa: PLC0415
+    """Load a file; `how` is something else than jobs.run, called like it."""
+    from csv2kafka import failpoints, receipt  # noqa: PLC0415
     from csv2kafka.malloc import keep_freed_memory  # noqa: PLC0415
-    from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
-    from csv2kafka.signals import StopSignals  # noqa: PLC0415
 
     keep_freed_memory()
     failpoints.arm(os.environ)
+
+    def work(**around: Any) -> Result:
+        from csv2kafka import jobs  # noqa: PLC0415  # seconds, when Numba has to compile: signals count already
+
+        done = (how or partial(jobs.run, settings))(**around)
+        return Result(done.status, receipt.as_text(done), receipt.as_dict(done))
+
+    return attend(settings, output, lambda _: work, quiet=quiet, verbose=verbose)
+
+
+def attend(
+    settings: RunSettings,
+    output: Output,
+    work_of: Callable[[Monitor | None], Work],
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Do what takes long, with signals, logs, progress and the metrics port around it; the exit code."""
+    from csv2kafka import logs  # noqa: PLC0415
+    from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
+    from csv2kafka.signals import StopSignals  # noqa: PLC0415
+
     logs.set_up(settings.log_format, quiet=quiet, verbose=verbose)
     stop = threading.Event()
 
     def abandon(message: str, exit_code: int) -> None:
-        output.failure(message, "run the same command again to go on", exit_code)
+        if not output.is_told:  # what keeps the process now is nobody's concern
+            output.failure(message, "run the same command again to go on", exit_code)
 
     with StopSignals(stop, announce=log.info, abandon=abandon) as signals:
-        monitor = monitor_of(settings)
-        from csv2kafka import jobs  # noqa: PLC0415  # seconds, when Numba has to compile: signals count already
-
+        monitor = _monitor(settings)
         sinks: list[MetricsSink] = [] if quiet else [progress_sink()]
         sinks += [monitor] if monitor else []
-        load = how or partial(jobs.run, settings)
         try:
-            outcome = load(sinks=sinks, stop=stop, notify=log.info)
+            result = work_of(monitor)(sinks=sinks, stop=stop, notify=log.info)
         except Exception as error:
             if monitor:
                 monitor.failed(error)
@@ -74,12 +107,12 @@ def load(
             for sink in sinks:
                 sink.close()
         if monitor:
-            monitor.ended(outcome.status)
-        output.result(receipt.as_text(outcome), receipt.as_dict(outcome))
-        return signals.exit_code or 0 if outcome.status == "stopped" else 0
+            monitor.ended(result.status)
+        output.result(result.text, result.fields)
+        return signals.exit_code or 0 if result.status == "stopped" else result.exit_code
 
 
-def monitor_of(settings: RunSettings) -> Monitor | None:
+def _monitor(settings: RunSettings) -> Monitor | None:
     """Answers from now on until the process is gone, if anybody wants to look."""
     if settings.metrics_port is None:
         return None

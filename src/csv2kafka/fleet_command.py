@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from csv2kafka import options
-from csv2kafka.commands import given, load, reach
+from csv2kafka.commands import Result, Work, attend, given, load, reach
 from csv2kafka.errors import UsageError
 from csv2kafka.output import Output
 
 if TYPE_CHECKING:
     from csv2kafka.fleet.freezing import Options
-    from csv2kafka.metrics import MetricsSink
+    from csv2kafka.metrics.monitor import Monitor
     from csv2kafka.settings import RunSettings
 
 _OWN = ("scheduler", "local", "name", "placement", "split", "per_broker", "dry_run", "freeze", "index")
@@ -185,34 +185,13 @@ def _load_one(settings: RunSettings, own: Options, index: int, output: Output, *
 
 
 def _load_all(settings: RunSettings, own: Options, output: Output, *, quiet: bool, verbose: bool) -> int:
-    from csv2kafka import logs  # noqa: PLC0415
-    from csv2kafka.commands import monitor_of  # noqa: PLC0415
     from csv2kafka.fleet import launch, report  # noqa: PLC0415
-    from csv2kafka.metrics.progress import progress_sink  # noqa: PLC0415
-    from csv2kafka.signals import StopSignals  # noqa: PLC0415
 
-    logs.set_up(settings.log_format, quiet=quiet, verbose=verbose)
-    stop = threading.Event()
+    def work_of(monitor: Monitor | None) -> Work:
+        def work(**around: Any) -> Result:
+            done = launch.run(settings, own, attach=monitor.attach if monitor else None, **around)
+            return Result(done.status, report.as_text(done), report.as_dict(done), done.exit_code)
 
-    def abandon(message: str, exit_code: int) -> None:
-        output.failure(message, "run the same command again to go on", exit_code)
+        return work
 
-    with StopSignals(stop, announce=log.info, abandon=abandon) as signals:
-        monitor = monitor_of(settings)
-        sinks: list[MetricsSink] = [] if quiet else [progress_sink()]
-        sinks += [monitor] if monitor else []
-        try:
-            receipt = launch.run(
-                settings, own, sinks, stop=stop, notify=log.info, attach=monitor.attach if monitor else None
-            )
-        except Exception as error:
-            if monitor:
-                monitor.failed(error)
-            raise
-        finally:
-            for sink in sinks:
-                sink.close()
-        if monitor:
-            monitor.ended(receipt.status)
-        output.result(report.as_text(receipt), report.as_dict(receipt))
-        return signals.exit_code or 0 if receipt.status == "stopped" else receipt.exit_code
+    return attend(settings, output, work_of, quiet=quiet, verbose=verbose)

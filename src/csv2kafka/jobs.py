@@ -171,7 +171,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
         _refuse_other_shape(found, shape.as_json())
         refuse_other_place(found.quarantine, settings.bad_rows_place)
     if settings.delivery == LEASE_ONLY:
-        _LOG.warning(_WEAKER_PROMISE)
+        logs.warn_once(_LOG, _WEAKER_PROMISE)
     patience_s = settings.kafka.delivery_timeout_s
     async with Keeper(run.store, found, patience_s=patience_s) as keeper, Client(settings.kafka) as client:
         targets = await topic.prepare(

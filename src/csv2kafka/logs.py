@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -42,6 +43,12 @@ def set_up(log_format: str = AUTO, *, quiet: bool = False, verbose: bool = False
     for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # "connection pool is full": harmless
+
+
+@functools.cache
+def warn_once(origin: logging.Logger, message: str) -> None:
+    """Once a process: one that loads many files would say it for each."""
+    origin.warning("%s", message)
 
 
 def styled(text: str, code: str, stream: TextIO) -> str:

@@ -358,3 +358,4 @@ class Sample:
     foreign_records: int = 0
     errors: tuple[tuple[str, int], ...] = ()  # of this run, survived: kind and how often
     throttled_s: float = 0.0  # for which a broker's quota held sending back in this run, all partitions' added up
+    fleet: tuple[int, int, str] | None = None  # many jobs as one: those complete, all, and what each loads (file, part)

@@ -23,6 +23,11 @@ class Output:
         self._lock = threading.Lock()
         self._is_told = False
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the result is out."""
+        return self._is_told
+
     def result(self, text: str, fields: dict[str, Any]) -> None:
         self._tell(json.dumps(fields, ensure_ascii=False) if self._as_json else text)
 

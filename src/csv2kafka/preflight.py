@@ -43,8 +43,8 @@ _UNKNOWN = "not known before all of it is read"
 class Plan:
     """`rows_error`: by how many `rows` may be wrong, 95 % sure. Sizes in bytes, durations in seconds; None: not known.
 
-    `duration_s` is what reading and encoding take on this machine at least: how fast the brokers are shows only when
-    they are sent something.
+    `duration_s` is what reading and encoding take on this machine, and max_bytes_per_s allows, at least: how fast the
+    brokers are shows only when they are sent something.
     """
 
     job_id: str
@@ -57,8 +57,11 @@ class Plan:
     topic_bytes: int | None
     duration_s: float | None
     topic: TopicOutlook
+    dead_letters: TopicOutlook | None  # None: bad rows go to no topic
     resumes_at_row: int | None
     findings: tuple[Finding, ...]
+
+    is_complete: bool = False  # by earlier runs
 
     @property
     def exit_code(self) -> int:
@@ -82,21 +85,26 @@ def plan(settings: RunSettings) -> Plan:
     job_id = settings.job
     with shaping.opened(settings, region=settings.region, profile=settings.profile) as (source, text, header):
         shape = shaping.shape_of(settings, header, text, source.identity.uri)
-        topic = run_on_a_loop(_topic(settings, job_id, spread=bool(shape.key)))
+        producer, topic, dead_letters = run_on_a_loop(_cluster(settings, job_id, spread=bool(shape.key)))
         size_bytes = source.identity.size_bytes if text == TextFormat() else None
         samples = sampling.sample(source, header, size_bytes, shape.dialect)
-        trial = _try(source, header, shape, settings, topic)
+        trial = _try(source, header, shape, settings, topic, dead_letters)
     rows = samples.rows()
     text_bytes = samples.text_bytes
     topic_bytes = duration_s = None
     if text_bytes is not None and trial.bytes:
         topic_bytes = round(text_bytes * trial.packed_bytes / trial.bytes)
         duration_s = text_bytes * trial.duration_s / trial.bytes
+        if settings.max_bytes_per_s is not None:
+            duration_s = max(duration_s, topic_bytes / settings.max_bytes_per_s)
     stands = _checkpoint(settings, job_id)
     findings = [
-        *(finding for finding in (stands,) if isinstance(finding, Finding)),
+        *_standing(stands),
+        *producer,
         *topic.findings,
         *outlook.too_small(topic, topic_bytes, duration_s),
+        *(dead_letters.findings if dead_letters else ()),
+        *(outlook.too_small(dead_letters, None, duration_s) if dead_letters else ()),
         *trial.findings,
     ]
     return Plan(
@@ -110,30 +118,40 @@ def plan(settings: RunSettings) -> Plan:
         topic_bytes,
         duration_s,
         topic,
+        dead_letters,
         stands.last_line if isinstance(stands, Checkpoint) else None,
         tuple(findings),
+        isinstance(stands, Checkpoint) and stands.status == JobStatus.COMPLETED,
     )
 
 
-async def _topic(settings: RunSettings, job_id: str, *, spread: bool) -> TopicOutlook:
+async def _cluster(
+    settings: RunSettings, job_id: str, *, spread: bool
+) -> tuple[list[Finding], TopicOutlook, TopicOutlook | None]:
+    """(what keeps us from writing at all, the topic, the topic for bad rows)"""
+    name, create, place = settings.topic, settings.create_topic, settings.bad_rows_topic
     async with Client(settings.kafka) as client:
-        return await outlook.look(
-            client,
-            settings.topic,
-            settings.partition,
-            job_id,
-            spread=spread,
-            create=settings.create_topic,
-            fenced=settings.delivery == FENCED,
-        )
+        producer = await outlook.look_at_producer(client, name, job_id, fenced=settings.delivery == FENCED)
+        topic = await outlook.look(client, name, settings.partition, create=create, spread=spread)
+        if place is None:
+            return producer, topic, None
+        return producer, topic, await outlook.look(client, place, 0, create=create, is_for_bad_rows=True)
 
 
-def _try(source: Source, header: Header, shape: RecordShape, settings: RunSettings, topic: TopicOutlook) -> _Trial:
+def _try(
+    source: Source,
+    header: Header,
+    shape: RecordShape,
+    settings: RunSettings,
+    topic: TopicOutlook,
+    dead_letters: TopicOutlook | None,
+) -> _Trial:
     limit_bytes = int(topic.settings.get("max.message.bytes", _DEFAULT_BATCH_BYTES))
     lanes = len(topic.partitions) or 1
-    apart = SetApart(source.identity)
+    dead_letter_bytes = dead_letters.settings.get("max.message.bytes") if dead_letters else None
+    apart = SetApart(source.identity, int(dead_letter_bytes) if dead_letter_bytes else None)
     encoder = Encoder(shape, recordbatch.CODECS[settings.compression], limit_bytes, lanes, apart)
-    plain = Encoder(shape, recordbatch.CODECS["none"], 1 << 40, lanes, apart)
+    plain = Encoder(shape, recordbatch.CODECS["none"], 1 << 40, lanes, SetApart(source.identity))
     began_s = time.perf_counter()
     tried_bytes = packed_bytes = 0
     records: list[str] = []
@@ -147,7 +165,7 @@ def _try(source: Source, header: Header, shape: RecordShape, settings: RunSettin
                 began_s = time.perf_counter()  # by now all is compiled
             encoded = encoder.encode(block)
             for portion in encoded.portions:
-                packed_bytes += sum(batch.size_bytes for batch in portion.batches)
+                packed_bytes += sum(batch.size_bytes for batch in portion.batches if batch.lane < lanes)
                 bad_rows += portion.bad_rows
             tried_bytes += block.size_bytes
             end = block.end
@@ -190,9 +208,15 @@ def _checkpoint(settings: RunSettings, job_id: str) -> Checkpoint | Finding | No
         found = store.load(job_id)
     except Csv2KafkaError as error:
         return Finding(error.message, error.hint, error.exit_code)
-    if found is not None and found.status == JobStatus.COMPLETED:
-        return Finding(f"job {job_id} is complete already: a run would send nothing", "Give the load another --job-id.")
     return found
+
+
+def _standing(found: Checkpoint | Finding | None) -> list[Finding]:
+    if isinstance(found, Finding):
+        return [found]
+    if found is None or found.status != JobStatus.COMPLETED:
+        return []
+    return [Finding(f"job {found.job_id} is complete already", "To load the file again: another --job-id.")]
 
 
 def as_dict(found: Plan) -> dict[str, Any]:
@@ -205,7 +229,7 @@ def as_words(found: Plan) -> str:
     source, shape, topic = found.source, found.shape, found.topic
     version = f", version {source.version_id}" if source.version_id else ""
     lines = {
-        "job": found.job_id + (f" (would go on behind row {found.resumes_at_row:,})" if found.resumes_at_row else ""),
+        "job": found.job_id + (_begins(found)),
         "source": f"{source.uri}, {human.size(source.size_bytes)}",
         "identity": f"etag {source.etag}{version}",
         "text": ", ".join(filter(None, (found.text.codec, found.text.encoding))),
@@ -213,6 +237,7 @@ def as_words(found: Plan) -> str:
         "columns": f"{len(shape.columns)}: {', '.join(shape.columns[:12])}{' ...' if len(shape.columns) > 12 else ''}",
         "rows": _rows(found),
         "topic": _topic_words(topic),
+        **({"bad rows": _topic_words(found.dead_letters)} if found.dead_letters else {}),
         "in Kafka": "not known before all of it is read"
         if found.topic_bytes is None
         else human.size(found.topic_bytes),
@@ -223,8 +248,16 @@ def as_words(found: Plan) -> str:
     return "\n".join([_headline(found), "", *table, "", "  first records", *records, *_findings(found.findings)])
 
 
+def _begins(found: Plan) -> str:
+    if found.is_complete or not found.resumes_at_row:
+        return ""
+    return f" (would go on behind row {found.resumes_at_row:,})"
+
+
 def _headline(found: Plan) -> str:
-    return "ready" if found.exit_code == 0 else "NOT ready"
+    if found.exit_code:
+        return "NOT ready"
+    return "complete already: nothing is left to send" if found.is_complete else "ready"
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:
@@ -244,12 +277,13 @@ def _rows(found: Plan) -> str:
 
 def _topic_words(topic: TopicOutlook) -> str:
     if not topic.exists:
-        return f"{topic.name} (not there, or not to be seen)"
+        made = "" if topic.findings else ": a run would create it, with one partition and the cluster's replication"
+        return f"{topic.name} (not there, or not to be seen{made})"
     where = f"partition {topic.partitions[0]}" if len(topic.partitions) == 1 else f"{len(topic.partitions)} partitions"
-    return f"{topic.name}, {where}, {topic.replicas} replicas, {topic.records:,} records in it"
+    return f"{topic.name}, {where}, {human.plural(topic.replicas or 0, 'replica')}, {topic.records:,} offsets in use"
 
 
 def _duration(found: Plan) -> str:
     if found.duration_s is None:
         return _UNKNOWN
-    return f"at least {human.duration(found.duration_s)} (reading and encoding here; the brokers' speed is not in it)"
+    return f"at least {human.duration(found.duration_s)} (what is done here; how fast the brokers are is not in it)"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from csv2kafka.errors import CheckpointUnavailable, Csv2KafkaError
+from csv2kafka.errors import CheckpointUnavailable, Csv2KafkaError, SourceUnavailable
 from csv2kafka.eta import eta_s
 from csv2kafka.kafka.sender import Sender
 from csv2kafka.keeper import Keeper
@@ -73,7 +73,8 @@ class Progress:
         size_bytes = source.object_size_bytes
         done_bytes = source.object_bytes(checkpoint.byte_offset or 0)
         quarantine = checkpoint.quarantine
-        errors = self._errors + Counter({CheckpointUnavailable.kind: keeper.failures})
+        repeated = {CheckpointUnavailable.kind: keeper.failures, SourceUnavailable.kind: source.failures}
+        errors = self._errors + Counter(repeated)
         return Sample(
             rows=checkpoint.rows,
             bytes_done=done_bytes,

@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -49,10 +50,10 @@ class Load:
     url: str
     proxy: TcpProxy
 
-    def end(self) -> dict[str, object]:
+    def end(self, exit_code: int = 0) -> dict[str, object]:
         self.proxy.release()
         stdout, stderr = self.process.communicate(timeout=120)
-        assert self.process.returncode == 0, stderr
+        assert self.process.returncode == exit_code, stderr
         return json.loads(stdout)  # type: ignore[no-any-return]
 
 
@@ -70,33 +71,71 @@ def load(
     rows = (f"{row},customer {row},{amount}" for row, amount in enumerate(amounts))
     path.write_text(f"id,name,{COLUMN}\n" + "\n".join(rows) + "\nshort\n")
     schema.write_text(json.dumps({"columns": {COLUMN: {"type": "int"}}}))
-    process = children.start_cli(
-        "run", path.name, topic, "-b", bootstrap, "--checkpoint", f"sqlite:///{tmp_path / 'checkpoints.db'}", "--json",
-        "--job-id", "nightly", "--schema", schema, "--bad-rows", "quarantine", "--metrics-port", "0", cwd=tmp_path,
+    yield start(
+        children, proxy, tmp_path, "run", path.name, topic, "-b", bootstrap, "--job-id", "nightly", "--schema", schema,
+        "--bad-rows", "quarantine",
     )  # fmt: skip
+    proxy.release()
+
+
+@pytest.fixture
+def fleet(children: Children, far: tuple[Broker, TcpProxy, str], tmp_path: Path) -> Iterator[Load]:
+    """Of a folder with three files, and one that fails at its first row."""
+    broker, proxy, bootstrap = far
+    proxy.release()
+    topic = create_topic(
+        broker.bootstrap, f"orders-{next(NUMBERS)}", partitions=4, config={"max.message.bytes": "20000"}
+    )
+    folder = tmp_path / "2026"
+    folder.mkdir()
+    text = "id,name\n" + "".join(f"{row},customer {row}\n" for row in range(ROWS))
+    for number in (1, 2, 4):
+        (folder / f"orders-{number:02}.csv").write_text(text)
+    (folder / "orders-03.csv").write_text("id,name\nshort\n" + text)  # the largest comes first
+    proxy.delay(up_s=0.02, down_s=0.02)
+    yield start(children, proxy, tmp_path, "fleet", "2026/", topic, "-b", bootstrap, "--local", "2", "--name", "orders")
+    proxy.release()
+
+
+def start(children: Children, proxy: TcpProxy, folder: Path, *arguments: str | Path) -> Load:
+    """A load under way, as soon as it says where it shows itself."""
+    process = children.start_cli(
+        *arguments,
+        "--checkpoint",
+        f"sqlite:///{folder / 'checkpoints.db'}",
+        "--metrics-port",
+        "0",
+        "--json",
+        cwd=folder,
+    )
     assert process.stderr is not None
     told = ""
     while not (found := re.search(r"watch this run at (\S+)", told)):
         line = process.stderr.readline()
         assert line, told
         told += line
-    yield Load(process, found[1], proxy)
-    proxy.release()
+    return Load(process, found[1], proxy)
 
 
 @pytest.fixture
-def open_page(browser: Browser, load: Load) -> Iterator[Callable[..., Page]]:
-    """`open_page(width, scheme)`: the load's page, once it shows figures. Whatever the browser complains of fails."""
+def open_page(load: Load, pages: Callable[..., Page]) -> Callable[..., Page]:
+    """`open_page(width, scheme)`: the load's page, once it shows figures."""
+    return partial(pages, load.url)
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """`pages(url, width, scheme)`: a page, once it shows figures. Whatever the browser complains of fails."""
     complaints: list[str] = []
     contexts = []
 
-    def open_page(width: int = WIDTHS["desk"], scheme: Scheme = "light") -> Page:
+    def open_page(url: str, width: int = WIDTHS["desk"], scheme: Scheme = "light") -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en-GB")
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(load.url)
+        page.goto(url)
         expect(page.locator("#state")).to_have_text("Running")
         expect(page.locator("#rate")).to_have_text(re.compile(r"\d"))
         return page
@@ -195,6 +234,38 @@ def test_a_failure_says_what_to_do(load: Load, open_page: Callable[..., Page]) -
     expect(page.get_by_role("alert")).to_contain_text(error["message"])
     expect(page.get_by_role("alert")).to_contain_text(error["hint"])
     page.screenshot(path=IMAGES / "page-failed.png", full_page=True)
+
+
+def test_a_fleet_shows_its_files(fleet: Load, pages: Callable[..., Page]) -> None:
+    schemes: tuple[tuple[str, Scheme], ...] = (("desk", "light"), ("phone", "dark"))
+    opened = {name: pages(fleet.url, WIDTHS[name], scheme) for name, scheme in schemes}
+    expect(opened["desk"].locator("#percent")).to_have_text(re.compile(r"^[1-9]\d\.\d"))
+    fleet.proxy.hold("down")
+    for name, page in opened.items():
+        expect(page.locator("#file")).to_have_text("2026")
+        expect(page.locator("#failed")).to_have_text(re.compile("^orders-03.csv.*has 1 field where the header has 2"))
+        expect(page.locator("#files")).to_contain_text("0 of 4 files complete · 1 waiting · 2 running · 1 failed")
+        expect(page.locator("#running tr")).to_have_count(2)
+        under_way = re.compile(r"^(orders-0[124]\.csv\d+\s%[\d,]+ rows127\.0\.0\.1:\d+){2}$")
+        expect(page.locator("#running")).to_have_text(under_way)
+        expect(page.locator("#dashboard")).to_have_attribute("href", re.compile(r"^http://127\.0\.0\.1:\d+/status$"))
+        assert has_room(page)
+        assert contrasts(page) >= 4.5
+        page.screenshot(path=IMAGES / ("page-fleet.png" if name == "desk" else "page-fleet-phone.png"), full_page=True)
+    page = opened["desk"]
+    known = page.evaluate("seen")
+    assert fleet.end(exit_code=65)["failures"] == 1
+    expect(page.locator("#files")).to_contain_text("3 of 4 files complete · 1 failed")
+    expect(page.locator("#running-section")).to_be_hidden()
+    expect(page.locator("#dashboard")).to_be_hidden()
+    known["fleet"] |= {"dashboard": "javascript:alert(1)", "failed": [{"file": EVIL_FILE, "error": "<b>none</b>"}]}
+    known["fleet"]["running"][0]["file"] = EVIL_FILE
+    page.route("**/status.json", lambda route: route.fulfill(json=known))
+    expect(page.locator("#state")).to_have_text("Running")
+    expect(page.locator("#running")).to_contain_text(EVIL_FILE)
+    expect(page.locator("#failed")).to_have_text(f"{EVIL_FILE}<b>none</b>")
+    expect(page.locator("#dashboard")).to_be_hidden()
+    assert page.locator("img, b, i").count() == 0
 
 
 def contrasts(page: Page) -> float:

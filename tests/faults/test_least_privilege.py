@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]
 
-from csv2kafka import jobs
+from csv2kafka import jobs, preflight
 from csv2kafka.errors import Denied
-from csv2kafka.settings import load_run
+from csv2kafka.settings import RunSettings, load_run
 from tests.support.admin import create_topic
 from tests.support.bad_rows import QUARANTINE, in_topic, of_line, write_mixed_csv
 from tests.support.cli_load import SMALL_BATCHES, CliLoad
@@ -86,6 +86,43 @@ def test_they_are_enough(secured: SecuredBroker, topic: str, children: Children,
     assert verified.returncode == 0, verified
 
 
+def assert_planned(settings: RunSettings, missing: str, left_out: Grant) -> None:
+    """`plan` names the right before anything is sent, and the kind of topic that it is missing on."""
+    planned = preflight.plan(settings)
+    resource, _, operation = missing.rpartition(" ")
+    kind = {"TOPIC": "topic ", "TOPIC.bad": "dead-letter topic "}.get(resource, "")
+    must = [finding.what for finding in planned.findings if finding.exit_code is not None]
+    print(planned.exit_code, must)
+    assert planned.exit_code == Denied.exit_code
+    assert len(must) == 1
+    assert f"{kind}{left_out.name}" in must[0]
+    if kind:
+        assert must[0] == f"the cluster denies {operation} on {kind}{left_out.name}"
+
+
+def test_a_dead_letter_topic_to_be_made(
+    secured: SecuredBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Create on the cluster is what shows before the topic is there."""
+    clear_options(monkeypatch)
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    name = create_topic(secured.open_bootstrap)
+    secured.grant(*rights(name).values())
+    write_mixed_csv(tmp_path / "data.csv", 100)
+    settings = load_run(
+        {
+            "source": str(tmp_path / "data.csv"), "topic": name, "job_id": "job", "bad_rows": "quarantine",
+            "checkpoint_url": f"sqlite:///{tmp_path / 'checkpoints.db'}",
+        },
+        bootstrap=secured.bootstrap,
+    )  # fmt: skip
+    must = [finding.what for finding in preflight.plan(settings).findings if finding.exit_code is not None]
+    assert must == [
+        f"the cluster denies Create on the cluster (or on dead-letter topic {name}.bad, which cannot be seen before)"
+    ]
+
+
 @pytest.mark.parametrize("missing", RIGHTS)
 def test_without_one_of_them(
     secured: SecuredBroker, topic: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,6 +143,7 @@ def test_without_one_of_them(
         bootstrap=secured.bootstrap,
     )  # fmt: skip
     operation = missing.rpartition(" ")[2]
+    assert_planned(settings, missing, left_out)
     with pytest.raises(Denied, match=f"the cluster denies {operation} on the ") as denied:
         jobs.run(settings, stop=threading.Event(), notify=print)
     print(f"{denied.value.exit_code} {denied.value.message} | {denied.value.hint}")

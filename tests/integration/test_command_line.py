@@ -82,9 +82,10 @@ class TestSignals:
     def test_a_thread_left_behind_does_not_keep_the_process(self, start: Start) -> None:
         process = start("linger", "--json", grace_s="0.5")
         process.send_signal(signal.SIGTERM)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30)
         assert process.returncode == 143
         assert json.loads(stdout)["status"] == "stopped"  # one object, although the process had to be ended
+        assert "error:" not in stderr
 
 
 class TestTerminal:

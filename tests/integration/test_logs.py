@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,23 @@ def test_every_line_is_an_object_and_says_where(load: CliLoad) -> None:
 def test_it_is_what_comes_by_default_where_no_terminal_is(load: CliLoad) -> None:
     load.env["CSV2KAFKA_LOG_FORMAT"] = ""
     assert lines_of(load.run().stderr)
+
+
+def test_details_tell_where_a_resume_stands(load: CliLoad) -> None:
+    """The cluster, the topic, the fence, and what lay behind the checkpoint; and not a line for each batch."""
+    load.crash_at("batch_acked", 5)
+    ended = load.run("--log-format", "json", "-v")
+    details = [line["message"] for line in lines_of(ended.stderr) if line["level"] == "DEBUG"]
+    for expected in (
+        rf"connected to {load.bootstrap} \(PLAINTEXT\); brokers: 1 at {load.bootstrap}",
+        rf"topic {load.topic} \(id \S+\): 1 partition\(s\), 1 replica\(s\), max.message.bytes=20000, .*"
+        r"retention.ms=\d+, .*; writing to partition 0 \(leader: broker 1\)",
+        rf"csv2kafka:job:{load.topic} is now producer id \d+, epoch 1 in {load.topic}-0: .* shut out by a marker",
+        rf"read {load.topic}-0 from the checkpoint's offset \d+ to \d+: \d+ batches, \d+ of them of this job",
+    ):
+        assert len([line for line in details if re.match(expected, line)]) == 1, (expected, details)
+    assert len(details) < 10 < len(load.values) / 2_000
+    assert not [line for line in lines_of(load.run("--log-format", "json").stderr) if line["level"] == "DEBUG"]
 
 
 def test_an_error_is_a_line_too(load: CliLoad) -> None:

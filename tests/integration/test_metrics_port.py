@@ -21,7 +21,9 @@ from csv2kafka.kafka.sender import Footing, Sender, TakeOverAgain
 from csv2kafka.metrics.monitor import Monitor
 from csv2kafka.model import Batch
 from tests.support.bad_rows import write_mixed_csv
+from tests.support.faulty_s3 import FaultyS3, refused, reset, short_range, truncated
 from tests.support.loads import Load, write_csv
+from tests.support.oracle import read_topic
 from tests.support.processes import Children
 from tests.unit.test_monitor import ask, status
 
@@ -116,6 +118,27 @@ def test_a_failure_that_was_survived_is_counted(
     assert (found["takeovers_total"], found["rows_sent_total"]) == (2, ROWS)
     assert found["ack_latency_seconds_count"] == senders.delivered
     assert ask(monitor, "/healthz").status == 200
+
+
+def test_reads_that_were_made_again_are_counted(
+    broker: Broker,
+    make_topic: Callable[..., str],
+    tmp_path: Path,
+    monitor: Monitor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "data.csv"
+    values = write_csv(path, ROWS)
+    with FaultyS3() as s3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+        faults = (refused(503, "SlowDown"), truncated(1), reset(1), short_range)
+        s3.serve(path.read_bytes(), *faults, head_faults=[503])
+        load = Load(broker.bootstrap, path, make_topic(config=SMALL_BATCHES), tmp_path / "ck.db")
+        parts = jobs.Parts(store=SqliteStore(load.checkpoints), sinks=(monitor,))
+        load.run(parts, source="s3://bucket/data.csv")
+
+    assert figures(monitor)['errors_total{kind="source"}'] == len(faults) + 1
+    assert read_topic(load.bootstrap, load.topic) == values
 
 
 def test_a_resumed_run_counts_its_own_rows(

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -163,8 +164,6 @@ def test_bad_rows_of_a_part_are_set_apart(children: Children, tmp_path: Path, lo
     load = load_of(file, file.part(*MIDDLE))
     load.crash_at("position_moved", 3, bad_rows="quarantine")
     assert load.run(bad_rows="quarantine", max_bad_rows="2").returncode == 65
-    # Three of 4,000 rows; of as many as the file's 7,000 it would be below the limit.
-    load.run(bad_rows="quarantine", max_bad_rows="0.05%").assert_failed(65, "3 of the first 4000 rows are bad")
     ended = load.run(bad_rows="quarantine", max_bad_rows="0.1%")
     assert ended.returncode == 0, ended
     assert ended.receipt["rows"] == 4_000
@@ -175,6 +174,22 @@ def test_bad_rows_of_a_part_are_set_apart(children: Children, tmp_path: Path, lo
     assert load.read() == [row for row in file.rows[slice(*MIDDLE)] if row.number not in bad]
     arguments = ("verify", load.job_id, "--checkpoint", load.checkpoint, "-b", load.bootstrap, "-q")
     assert children.cli(*arguments).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "words"),
+    [
+        (MIDDLE, "0.05%", r"1 of the first 1\d{3} rows are bad"),  # 2 of the file's 5,000 would be borne
+        ((3_000, 3_500), "0.1%", "1 of the first 500 rows are bad"),  # told at the part's end
+    ],
+)
+def test_a_share_of_bad_rows_is_one_of_the_parts(
+    tmp_path: Path, load_of: Loads, rows: tuple[int, int], limit: str, words: str
+) -> None:
+    file = PartedFile(tmp_path / "data.csv", ROWS, bad=(3_001, 5_000))
+    ended = load_of(file, file.part(*rows)).run(bad_rows="quarantine", max_bad_rows=limit)
+    assert ended.returncode == 65
+    assert re.match(words, str(ended.receipt["error"])), ended
 
 
 def test_verify_compares_the_part(children: Children, file: PartedFile, load_of: Loads) -> None:

@@ -43,7 +43,7 @@ def load(broker: Broker, make_topic: Callable[..., str], tmp_path: Path) -> Load
 def test_a_quota_is_kept_to_and_told(
     broker: Broker, load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="csv2kafka")
+    caplog.set_level("DEBUG", logger="csv2kafka")
     client_id = f"slow-{load.topic}"
     limit_client(broker, client_id, BYTES_PER_S)
     values, samples, lines = write_csv(load.path, ROWS), Samples(), ProgressLines()
@@ -56,6 +56,7 @@ def test_a_quota_is_kept_to_and_told(
     throttled = [sample.throttled_s for sample in samples.taken]
     assert throttled[-1] > 0
     assert throttled == sorted(throttled)
+    assert len([line for line in caplog.messages if line.startswith("a quota holds back")]) == 1
     assert re.search(r", throttled \d+\.\d s", caplog.messages[-1])
 
 

@@ -10,7 +10,9 @@ import boto3
 from cfnlint.decode import cfn_yaml
 
 FOLDER = Path(__file__).parents[2] / "deploy"
-NAMES = ("batch-spot", "ec2-spot", "ecs-fargate")
+OF_ONE_JOB = ("batch-spot", "ec2-spot", "ecs-fargate")
+OF_A_FLEET = "batch-array"
+NAMES = (*OF_ONE_JOB, OF_A_FLEET)
 # moto makes nothing of these, and says so in a log only.
 SKIPPED_BY_MOTO = {"AWS::CloudWatch::Alarm"}
 
@@ -38,6 +40,18 @@ WITH_MSK_IAM = BARE | {
     "CheckpointTable": "earlier",
 }
 
+# What a fleet has in place of one file, one job and a run's options.
+_FLEET = {"S3Prefix": "2024/orders/", "FleetName": "orders-2024", "ArraySize": "500"}
+_FLEET_NAMES = {"S3Key": None, "JobId": None, "Options": "FleetOptions"}
+
+
+def parameters_for(name: str, parameters: dict[str, str]) -> dict[str, str]:
+    """Those above, as the template calls them."""
+    if name != OF_A_FLEET:
+        return parameters
+    renamed = {_FLEET_NAMES.get(key, key): value for key, value in parameters.items()}
+    return {key: value for key, value in renamed.items() if key is not None} | _FLEET
+
 
 def load(name: str) -> dict[str, Any]:
     """The template with short forms (!Ref) written out."""
@@ -51,11 +65,11 @@ def make_stack(name: str, parameters: dict[str, str]) -> dict[str, str]:
         "SubnetIds": ",".join(subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"][:2]),
         "SecurityGroupIds": ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"],
     }
-    template = _as_moto_reads_it(load(name), parameters)
+    template = _as_moto_reads_it(load(name), parameters_for(name, parameters))
     lists = {
         key: body["Default"] for key, body in template["Parameters"].items() if body["Type"] == "CommaDelimitedList"
     }
-    given = {**lists, **parameters, **network}
+    given = {**lists, **parameters_for(name, parameters), **network}
     cloudformation = boto3.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,

@@ -33,6 +33,9 @@ def prometheus() -> dict[str, str]:
     """Name and type of every metric of a run that knows all its figures."""
     shown = Exposition(job_id="job", source="source", topic="topic")
     shown.record(RESUMED)
+    shown.attach(
+        lambda: {"counts": {"running": 1}, "running": [{"file": "f", "worker": "w", "rows": 1, "progress_ratio": 1}]}
+    )
     families = list(text_string_to_metric_families(shown.text().decode()))
     return {f"{one.name}_total" if one.type == "counter" else one.name: one.type for one in families}
 

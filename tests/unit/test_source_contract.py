@@ -153,6 +153,15 @@ def test_reading_begins_at_exactly_the_offset(text: Source, offset: int) -> None
     assert place is None or place.text_byte <= offset
 
 
+@pytest.mark.parametrize("start", [0, PIECE - 1, PART + 1, 3 * PART])
+@pytest.mark.parametrize("size", [0, 1, PIECE, PART, 2 * PART + 1])
+def test_a_range_ends_at_exactly_its_end(text: Source, start: int, size: int) -> None:
+    chunks = list(text.read_range(start, start + size))
+
+    assert b"".join(chunks) == BODY[start : start + size]
+    assert all(chunks)
+
+
 def test_chunks_are_as_small_as_asked_for(source: Source) -> None:
     assert max(map(len, source.read_from(0))) == PIECE
 

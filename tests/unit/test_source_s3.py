@@ -24,9 +24,12 @@ from csv2kafka.errors import (
     SourceUnavailable,
     UsageError,
 )
+from csv2kafka.model import Part, TextFormat
 from csv2kafka.sources import open_source
+from csv2kafka.sources.part import PartSource
 from csv2kafka.sources.prefetch import ReadAhead
 from csv2kafka.sources.s3 import Retries, S3Source, make_client
+from csv2kafka.sources.text import TextSource
 from tests.support.faulty_s3 import (
     Fault,
     FaultyS3,
@@ -114,13 +117,17 @@ def test_every_read_names_the_pinned_version(server: FaultyS3, client: S3Client)
 def test_what_passes_is_tried_again(server: FaultyS3, client: S3Client, fault: Fault) -> None:
     server.serve(BODY, fault, *[fault] * 3)
 
-    assert read(opened(client, allowance=6)) == BODY
+    source = opened(client, allowance=6)
+    assert read(source) == BODY
+    assert 0 < source.failures <= 4  # some of these faults do no harm to a small part
 
 
 def test_a_short_answer_goes_on_at_the_exact_next_byte(server: FaultyS3, client: S3Client) -> None:
     server.serve(BODY, truncated(10), truncated(25), truncated(0))
 
-    assert read(opened(client, lanes=1, part_bytes=1000), offset=100) == BODY[100:]
+    source = opened(client, lanes=1, part_bytes=1000)
+    assert read(source, offset=100) == BODY[100:]
+    assert source.failures == 3
     last = len(BODY) - 1
     assert server.ranges == [(100, last), (110, last), (135, last), (135, last)]
 
@@ -147,13 +154,36 @@ def test_a_spent_allowance_ends_the_read_after_all_bytes_before_it(server: Fault
     assert refusal.value.exit_code == 75
 
 
+def test_what_ends_a_read_is_not_counted_as_made_again(server: FaultyS3, client: S3Client) -> None:
+    server.serve(BODY, *[SLOW_DOWN] * 3, refused(404, "NoSuchKey"), head_faults=[503])
+    source = opened(client, lanes=1, allowance=3)
+
+    assert source.failures == 1, "asking for its size"
+    for error, count in ((SourceUnavailable, 3), (SourceMissing, 3)):
+        with pytest.raises(error):
+            read(source)
+        assert source.failures == count
+
+
+def test_what_was_made_again_is_known_to_whatever_stands_on_a_source(server: FaultyS3, client: S3Client) -> None:
+    server.serve(BODY, SLOW_DOWN)
+    raw = opened(client)
+    part = PartSource(raw, Part(0, 1, 10))
+    assert part.read_at(1, 20) == BODY[1:10]
+    assert part.failures == TextSource(raw, TextFormat()).failures == 1
+
+
 def test_one_warning_an_incident(server: FaultyS3, client: S3Client, caplog: pytest.LogCaptureFixture) -> None:
     server.serve(BODY, SLOW_DOWN, SLOW_DOWN, SLOW_DOWN, truncated(20), SLOW_DOWN)
 
-    with caplog.at_level(logging.WARNING, "csv2kafka"):
+    with caplog.at_level(logging.DEBUG, "csv2kafka"):
         read(opened(client, lanes=1, part_bytes=1000))
 
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("csv2kafka")]
+    ours = [record for record in caplog.records if record.name.startswith("csv2kafka")]
+    messages = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+    details = [record.getMessage() for record in ours if record.levelno == logging.DEBUG]
+    assert ["failed 2 times in a row" in details[0], "failed 3 times in a row" in details[1]] == [True, True]
+    assert len(details) == 3
     assert len(messages) == 2
     assert f"bytes 0 to {len(BODY) - 1}" in messages[0]
     assert f"bytes 20 to {len(BODY) - 1}" in messages[1]
@@ -270,6 +300,13 @@ def test_a_look_at_the_first_piece_asks_for_one_part(server: FaultyS3, client: S
     chunks.close()
 
     assert server.ranges == [(0, PART - 1)]
+
+
+def test_nothing_is_fetched_behind_a_range(server: FaultyS3, client: S3Client) -> None:
+    server.serve(BODY)
+
+    assert b"".join(opened(client).read_range(5, PART + 10)) == BODY[5 : PART + 10]
+    assert sorted(server.ranges) == [(5, PART + 4), (PART + 5, PART + 9)]
 
 
 def test_leaving_ends_a_pause(server: FaultyS3, client: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+import shlex
 import tomllib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from csv2kafka import errors
+from csv2kafka import errors, fleet_command
 from csv2kafka.settings import RunSettings, load_run
 from tests.support import templates
 from tests.support.environment import clear_options
@@ -89,21 +90,34 @@ def test_a_stack_has_all_that_its_template_names(name: str, parameters: dict[str
     made = templates.make_stack(name, parameters)
     skipped = wanted.keys() - made.keys() - left_out
     assert made == {logical: wanted[logical] for logical in wanted.keys() - left_out - skipped}
-    assert {wanted[logical] for logical in skipped} == templates.SKIPPED_BY_MOTO
+    assert {wanted[logical] for logical in skipped} == templates.SKIPPED_BY_MOTO & set(wanted.values())
 
 
 def test_what_templates_share_is_alike() -> None:
-    loaded = [templates.load(name) for name in templates.NAMES]
+    by_name, shared = compared(templates.OF_ONE_JOB)
+    assert shared >= SHARED
+    # Both are what its instances are, in Batch ECS's and in EC2 the loader's own.
+    assert {name for name, bodies in by_name.items() if len(set(bodies)) > 1} == {"Instance", "InstanceRole"}
+
+
+def test_a_fleets_template_is_that_of_a_job_but_for_its_files() -> None:
+    by_name, shared = compared(("batch-spot", templates.OF_A_FLEET))
+    assert shared >= {"Checkpoints", "Instance", "JobEnded", "Logs", "Queue", "StartPolicy"}
+    own = {"Computers", "Job", "LoaderPolicy", "MskPolicy"}
+    assert {name for name, bodies in by_name.items() if len(set(bodies)) > 1} == own
+    jobs = [templates.load(name)["Resources"]["Job"]["Properties"] for name in ("batch-spot", templates.OF_A_FLEET)]
+    assert jobs[0]["RetryStrategy"] == jobs[1]["RetryStrategy"]
+
+
+def compared(names: Sequence[str]) -> tuple[dict[str, list[str]], set[str]]:
+    """All that has a name in these templates, as text, and the names that are in each of them."""
+    loaded = [templates.load(name) for name in names]
     by_name: dict[str, list[str]] = {}
     for template in loaded:
         for part in ("Parameters", "Conditions", "Resources"):
             for name, body in template[part].items():
                 by_name.setdefault(name, []).append(json.dumps(body, sort_keys=True, default=str))
-    shared = {name for name, bodies in by_name.items() if len(bodies) == len(loaded)}
-    assert shared >= SHARED
-    # Both are what its instances are, in Batch ECS's and in EC2 the loader's own.
-    own = {"Instance", "InstanceRole"}
-    assert {name for name, bodies in by_name.items() if len(set(bodies)) > 1} == own
+    return by_name, {name for name, bodies in by_name.items() if len(bodies) == len(loaded)}
 
 
 def test_the_table_takes_checkpoints_and_outlives_the_stack() -> None:
@@ -116,6 +130,17 @@ def test_the_table_takes_checkpoints_and_outlives_the_stack() -> None:
     resource = templates.load("ecs-fargate")["Resources"]["Checkpoints"]
     assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
     assert resource["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def policies() -> dict[str, list[dict[str, Any]]]:
+    """Statements of the managed policies in moto, by their names in the template."""
+    iam = boto3.client("iam")
+    found = {}
+    for policy in iam.list_policies(Scope="Local")["Policies"]:
+        document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId="v1")["PolicyVersion"]["Document"]
+        (name,) = (name for name in ("LoaderPolicy", "MskPolicy", "StartPolicy") if name in policy["Arn"])
+        found[name] = document["Statement"]
+    return found
 
 
 class TestPermissions:
@@ -140,6 +165,18 @@ class TestPermissions:
         assert calls == {"head_object", "get_object"}
         assert {action for action in allowed if action.startswith("s3:")} == {"s3:GetObject", "s3:GetObjectVersion"}
 
+    def test_a_fleets_loader_may_list_and_read_its_prefix(self) -> None:
+        templates.make_stack(templates.OF_A_FLEET, templates.WITH_MSK_IAM)
+        found = policies()
+        of_s3 = [statement for statement in found["LoaderPolicy"] if "s3" in str(statement["Action"])]
+        assert [(statement["Action"], statement["Resource"]) for statement in of_s3] == [
+            (["s3:GetObject", "s3:GetObjectVersion"], "arn:aws:s3:::files/2024/orders/*"),
+            ("s3:ListBucket", "arn:aws:s3:::files"),
+        ]
+        assert of_s3[1]["Condition"] == {"StringLike": {"s3:prefix": "2024/orders/*"}}
+        ids = "arn:aws:kafka:us-east-1:123456789012:transactional-id/events/0123-4/csv2kafka:orders-2024/*:customers"
+        assert found["MskPolicy"][-1]["Resource"] == ids
+
     def test_metrics_go_into_the_programs_namespace_only(self) -> None:
         policy = templates.load("ecs-fargate")["Resources"]["LoaderPolicy"]
         (statement,) = (found for found in statements(policy) if found["Action"] == "cloudwatch:PutMetricData")
@@ -148,11 +185,8 @@ class TestPermissions:
 
     def test_msk_names_the_topic_and_the_transactional_id(self) -> None:
         templates.make_stack("ecs-fargate", templates.WITH_MSK_IAM)
-        iam = boto3.client("iam")
-        (arn,) = (found["Arn"] for found in iam.list_policies(Scope="Local")["Policies"] if "Msk" in found["Arn"])
-        document = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
         prefix = "arn:aws:kafka:us-east-1:123456789012"
-        assert [statement["Resource"] for statement in document["Statement"]] == [
+        assert [statement["Resource"] for statement in policies()["MskPolicy"]] == [
             f"{prefix}:cluster/events/0123-4",
             [f"{prefix}:topic/events/0123-4/customers", f"{prefix}:topic/events/0123-4/customers.bad"],
             f"{prefix}:transactional-id/events/0123-4/csv2kafka:customers-2024:customers",
@@ -200,11 +234,33 @@ class TestTheCommand:
     def test_its_options_are_words(self, name: str) -> None:
         assert self.container(name)["command"] == ["run", "--key", "customer_id", "--format", "csv"]
 
-    @pytest.mark.parametrize("name", ["ecs-fargate", "batch-spot"])
+    @pytest.mark.parametrize("name", ["ecs-fargate", "batch-spot", templates.OF_A_FLEET])
     def test_the_login_comes_as_a_secret(self, name: str) -> None:
         container = self.container(name)
         assert {entry["name"] for entry in container["secrets"]} == SECRETS
         assert {entry["name"] for entry in container["environment"]} & SECRETS == set()
+
+    def test_an_arrays_child_is_one_file_of_the_fleet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        container = self.container(templates.OF_A_FLEET)
+        assert container["command"] == ["fleet", "--key", "customer_id", "--format", "csv"]
+        clear_options(monkeypatch)
+        for entry in container["environment"]:
+            monkeypatch.setenv(entry["name"], entry["value"])
+        for entry in container["secrets"]:
+            monkeypatch.setenv(entry["name"], entry["valueFrom"])
+        settings = load_run({"job_id": None})  # as without --name
+        assert (settings.source, settings.job) == ("s3://files/2024/orders/", "orders-2024")
+        (option,) = (about for about in get_args(fleet_command.Index) if hasattr(about, "envvar"))
+        assert option.envvar == "AWS_BATCH_JOB_ARRAY_INDEX"
+
+    def test_freezing_is_the_same_command_and_says_so(self) -> None:
+        templates.make_stack(templates.OF_A_FLEET, templates.WITH_PASSWORD)
+        (stack,) = boto3.client("cloudformation").describe_stacks()["Stacks"]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        words = shlex.split(outputs["SubmitFreeze"])
+        command = json.loads(words[words.index("--container-overrides") + 1])["command"]
+        assert command == ["fleet", "--freeze", "--key", "customer_id", "--format", "csv"]
+        assert outputs["SubmitJob"].endswith("--array-properties size=500")
 
     def test_fargate_waits_as_long_as_it_can_for_a_stop(self) -> None:
         assert self.container("ecs-fargate")["stopTimeout"] == 120
@@ -247,7 +303,7 @@ def test_batch_tries_again_what_may_get_better() -> None:
 
 def test_dashboards_and_alarms_show_metrics_that_there_are() -> None:
     source = MODULES["metrics.cloudwatch"].read_text()
-    for template in map(templates.load, templates.NAMES):
+    for template in map(templates.load, templates.OF_ONE_JOB):
         body = json.loads(template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
         shown = {entry[1] for widget in body["widgets"] for entry in widget["properties"].get("metrics", ())}
         own = {metric["MetricName"] for alarm in template["Resources"].values() for metric in own_metrics(alarm)}

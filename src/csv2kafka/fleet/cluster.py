@@ -7,6 +7,7 @@ handed out is pickled; what a worker tells while it works goes through Dask's ev
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from csv2kafka.errors import ConfigError, Retryable, UsageError
 
 try:
     import dask
-    from distributed import Client, KilledWorker, LocalCluster, get_worker, wait
+    from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin, get_worker, wait
     from distributed.comm.core import CommClosedError
 except ModuleNotFoundError as missing:
     raise ConfigError(
@@ -65,6 +66,8 @@ class Cluster:
                 f"no Dask scheduler answers at {scheduler}: {error}",
                 hint="See that it runs (`dask scheduler`), and that it speaks as the address says (tcp:// or tls://).",
             ) from error
+        if self._local is not None:
+            self._client.register_plugin(_Deaf())
 
     def listen(self, topic: str, told: Callable[[Telling], None]) -> None:
         """Have `told` called with each telling under `topic`, in a thread of Dask's."""
@@ -110,14 +113,21 @@ class Cluster:
     def close(self) -> None:
         """Leave; end what was made here."""
         with suppress(Exception):
-            self._client.close(timeout=5)
+            self._client.close(timeout=1)
         if self._local is not None:
             with suppress(Exception):
-                self._local.close(timeout=10)
+                self._local.close(timeout=2)
 
     def _confirm(self) -> None:
         if self._client.status != "running":
             raise _lost("it closed the connection")
+
+
+class _Deaf(WorkerPlugin):
+    """A terminal's Ctrl-C reaches the workers on its machine, too: what to do then is for who handed the work out."""
+
+    def setup(self, worker: Worker) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def tell(topic: str, telling: Telling) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
-from csv2kafka.errors import JobConflict
+from csv2kafka import human
+from csv2kafka.errors import Csv2KafkaError, JobConflict
 from csv2kafka.fleet import report
 from csv2kafka.fleet.cluster import Cluster
 from csv2kafka.fleet.dispatch import Dispatcher, Fleet
@@ -33,8 +34,8 @@ Attach = Callable[[Callable[[], dict[str, Any]]], None]  # given once what tells
 def run(
     settings: RunSettings,
     options: Options,
-    sinks: Sequence[MetricsSink],
     *,
+    sinks: Sequence[MetricsSink],
     stop: StopFlag,
     notify: Notify,
     attach: Attach | None = None,
@@ -44,7 +45,8 @@ def run(
     manifest = freeze(settings, options, stop)
     view = run_on_a_loop(look_at_topic(settings, manifest.placement))
     _refuse_lost_partitions(manifest, view)
-    checkpoints = checkpoints_of(store_of(settings), manifest)
+    store = store_of(settings)
+    checkpoints = checkpoints_of(store, manifest)
     done = {index for index, found in checkpoints.items() if found.status == JobStatus.COMPLETED}
     begun = {index for index, found in checkpoints.items() if index not in done and found.rows}
     overview = Overview(manifest, checkpoints)
@@ -55,14 +57,15 @@ def run(
         fleet = Fleet(manifest, settings, run_id, is_local=options.scheduler is None)
         with closing(Cluster(options.scheduler, options.local_workers)) as cluster:
             cluster.listen(topic_of(run_id), overview.told)
-            begin = f"{len(done):,} of them complete, " if done else ""
-            notify(
-                f"fleet {manifest.name}: {len(manifest.entries):,} files or parts, {begin}{manifest.source} -> "
-                f"{manifest.topic}; Dask's dashboard: {cluster.dashboard_url}"
-            )
+            count = human.plural(len(manifest.entries), manifest.noun)
+            so_far = f" ({len(done):,} of them complete)" if done else ""
+            notify(f"fleet {manifest.name}: {count}{so_far}, {manifest.source} -> {manifest.topic}")
+            notify(f"Dask's dashboard: {cluster.dashboard_url}")
             if attach is not None:
                 attach(partial(overview.details, cluster.dashboard_url))
             outcomes = Dispatcher(fleet, cluster, queue, overview, sinks=sinks, stop=stop).run()
+        with suppress(Csv2KafkaError):  # then the receipt knows less of what failed or was cut short
+            checkpoints = checkpoints_of(store, manifest)
     return _receipt(manifest, overview, checkpoints, outcomes, stop, began_s)
 
 
@@ -121,7 +124,7 @@ def _file(
     if outcome is not None and outcome.receipt is not None:
         about |= report.of_receipt(outcome.receipt)
     elif found is not None:
-        about |= report.of_checkpoint(found) | {"rows": overview.rows_of(entry)}
+        about |= report.of_checkpoint(found)
     if outcome is not None and outcome.failure is not None:
         about |= {
             "error": outcome.failure.message,

@@ -64,6 +64,11 @@ class Manifest:
         """Whether it is one file in parts."""
         return any(entry.part is not None for entry in self.entries)
 
+    @property
+    def noun(self) -> str:
+        """What an entry is called."""
+        return "part" if self.is_split else "file"
+
 
 def job_id(fleet: str, index: int) -> str:
     """The name of the job of one of a fleet's entries; names sort as the entries do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -16,12 +17,14 @@ from csv2kafka.model import Checkpoint, JobStatus, Sample
 from csv2kafka.receipt import Receipt
 
 Figures = dict[str, Any]
+STATES = ("waiting", "running", "stopped", "complete", "failed", "held back")
 _NOTHING: Figures = dict.fromkeys(TOLD, 0)
+_MOST_FAILED = 20  # that the page names: the receipt has all
 
 
 @dataclass(slots=True)
 class Item:
-    """One entry. `state`: waiting | running | stopped | complete | failed | held back."""
+    """One entry. `state` is one of STATES."""
 
     entry: Entry
     state: str = "waiting"
@@ -54,6 +57,7 @@ class Overview:
         self._latencies_s: list[float] = []
         self._latency_s: float | None = None
         self._errors: Counter[str] = Counter()
+        self._noun = manifest.noun
         self.items = {entry.index: Item(entry) for entry in manifest.entries}
         for index, checkpoint in checkpoints.items():
             item = self.items[index]
@@ -106,27 +110,32 @@ class Overview:
             return int(self.items[entry.index].figures["rows"])
 
     def counts(self) -> dict[str, int]:
-        """Entries by their state."""
+        """Entries by their state, each state named."""
         with self._lock:
-            return dict(Counter(item.state for item in self.items.values()))
+            return dict.fromkeys(STATES, 0) | Counter(item.state for item in self.items.values())
 
-    def running(self) -> Iterator[Item]:
+    def _in_state(self, state: str) -> Iterator[Item]:
         with self._lock:
-            found = [replace(item) for item in self.items.values() if item.state == "running"]
+            found = [replace(item) for item in self.items.values() if item.state == state]
         return iter(found)
 
     def details(self, dashboard_url: str) -> dict[str, Any]:
-        """For the page: entries by state, and those under way with who loads them."""
+        """For the page and Prometheus: entries by state, those under way with who loads them, the first that failed."""
         running = [
             {
                 "file": item.entry.label,
                 "worker": item.worker,
-                "progress_ratio": item.figures["bytes_done"] / max(1, item.entry.size_bytes),
+                "progress_ratio": min(1.0, item.figures["bytes_done"] / max(1, item.entry.size_bytes)),
                 "rows": item.figures["rows"],
             }
-            for item in self.running()
+            for item in self._in_state("running")
         ]
-        return {"counts": self.counts(), "running": running, "dashboard": dashboard_url}
+        failed = [
+            {"file": item.entry.label, "error": item.error}
+            for item in itertools.islice(self._in_state("failed"), _MOST_FAILED)
+        ]
+        about = {"noun": self._noun, "dashboard": dashboard_url}
+        return {"counts": self.counts(), "running": running, "failed": failed, **about}
 
     def sample(self) -> Sample:
         """All entries as one job."""
@@ -147,6 +156,7 @@ class Overview:
             ack_latency_s=self._latency_s,
             ack_latencies_s=latencies_s,
             errors=errors,
+            fleet=(self.counts()["complete"], len(self.items), self._noun),
         )
 
     def _complete(self, item: Item, receipt: Receipt) -> None:

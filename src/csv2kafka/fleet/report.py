@@ -125,7 +125,7 @@ def manifest_dict(manifest: Manifest) -> dict[str, Any]:
 
 def manifest_text(manifest: Manifest, *, is_kept: bool) -> str:
     """A headline, and a line for each entry."""
-    count = human.plural(len(manifest.entries), "part" if manifest.is_split else "file")
+    count = human.plural(len(manifest.entries), manifest.noun)
     kept = f"frozen as {manifest.name}" if is_kept else "nothing was kept or sent"
     head = f"{count}, {human.size(manifest.size_bytes)}, {manifest.source} -> {manifest.topic} ({kept})"
     rows = [("FILE", "PARTITION", "SIZE", "WHAT")]

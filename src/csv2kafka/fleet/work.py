@@ -13,6 +13,7 @@ from csv2kafka import jobs, logs, shaping
 from csv2kafka.errors import Csv2KafkaError, machine_limit
 from csv2kafka.fleet.manifest import Entry, Manifest
 from csv2kafka.jobs import Notify, Parts
+from csv2kafka.kafka import topic
 from csv2kafka.malloc import keep_freed_memory
 from csv2kafka.metrics import MetricsSink
 from csv2kafka.model import Sample
@@ -128,6 +129,7 @@ def _prepare(assignment: Assignment) -> None:
         _is_prepared = True
         keep_freed_memory()
         logs.set_up(assignment.settings.log_format, quiet=assignment.quiet)
+        logging.getLogger(topic.__name__).setLevel(logging.ERROR)  # whoever handed this out has looked at the topics
 
 
 class _Teller:

@@ -25,6 +25,7 @@ from csv2kafka.kafka.login import Connection, connection_options
 from csv2kafka.kafka.refusal import Door, find_out, refusal
 from csv2kafka.kafka_settings import KafkaSettings
 
+_LOG = logging.getLogger(__name__)
 _CHATTER = logging.getLogger("aiokafka")  # what repeats while a broker is away; the command line thins it out
 
 Answer = TypeVar("Answer")
@@ -123,6 +124,16 @@ class _Connections(AIOKafkaClient):
                 _CHATTER.info("no answer from %s:%s: %s", host, port, _reason(error))
                 failure = error
             else:
+                login = f", {self._settings.sasl_mechanism}" if self._settings.sasl_mechanism else ""
+                brokers = ", ".join(f"{one.nodeId} at {one.host}:{one.port}" for one in self.cluster.brokers())
+                _LOG.debug(
+                    "connected to %s:%s (%s%s); brokers: %s",
+                    host,
+                    port,
+                    self._settings.security_protocol,
+                    login,
+                    brokers,
+                )
                 self._sync_task = asyncio.create_task(self._md_synchronizer())
                 return
         raise failure or kafka_errors.NodeNotReadyError("no address was given")

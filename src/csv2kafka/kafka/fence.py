@@ -7,6 +7,7 @@ the log, the leader refuses all older epochs, and of this epoch it takes only se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ from csv2kafka.errors import Fenced
 from csv2kafka.kafka import protocol
 from csv2kafka.kafka.client import Client, Partition, check
 
+_LOG = logging.getLogger(__name__)
 _TRANSACTION_TIMEOUT_MS = 60_000
 _ABORT = False
+_PARTITIONS_TOLD = 12
 _SUPERSEDED = frozenset({47, 48, 49, 90})  # epoch, transaction state or id mapping moved on: another instance started
 _TOPIC_DENIED = 29
 _NOT_ATTEMPTED = 55  # of the partitions of a request that failed for the sake of another
@@ -96,6 +99,13 @@ async def append_markers(client: Client, txn_id: str, producer: ProducerEpoch, t
     failpoints.reach("partition_added")
     await client.persist(end, what)
     failpoints.reach("marker_asked")
+    _LOG.debug(
+        "%s is now producer id %d, epoch %d in %s: what wrote before is shut out by a marker",
+        txn_id,
+        producer.producer_id,
+        producer.epoch,
+        ", ".join(map(str, targets[:_PARTITIONS_TOLD])) + (" ..." if len(targets) > _PARTITIONS_TOLD else ""),
+    )
 
 
 async def remembers(client: Client, producer_id: int, target: Partition) -> bool:

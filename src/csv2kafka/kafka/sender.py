@@ -8,6 +8,7 @@ a silent gap); whoever owns the sender then takes the partition over again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from csv2kafka.kafka.client import BrokerError, Client, Partition, check
 from csv2kafka.kafka.fence import PRODUCER_FENCED, ProducerEpoch
 from csv2kafka.model import Batch, OwnMark
 
+_LOG = logging.getLogger(__name__)
 # A broker forgets a producer by its batches' times; sending old bytes again after it did would store them twice.
 RESEND_LIMIT_S = 600.0
 RENEW_AFTER_S = 12 * 3600.0
@@ -196,6 +198,8 @@ class Sender:
         pause_s = self._throttled_until_s - self._clock_s()
         if pause_s <= 0:
             return
+        if self.throttled_s == 0:
+            _LOG.debug("a quota holds back what is sent to %s, at first for %.2f s", self.target, pause_s)
         self._waiting_since_s = self._clock_s()
         try:
             await asyncio.sleep(pause_s)

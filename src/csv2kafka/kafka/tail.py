@@ -6,6 +6,7 @@ are kept, for a comparison byte for byte. Nothing is appended here.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from csv2kafka.kafka.client import BrokerError, Client, Partition, check
 from csv2kafka.kafka.fence import ProducerEpoch
 from csv2kafka.model import OwnMark
 from csv2kafka.recordbatch import BatchHeader
+
+_LOG = logging.getLogger(__name__)
 
 _FETCH_BYTES = 8 << 20
 _FETCH_WAIT_MS = 250
@@ -90,7 +93,7 @@ class _Reading:
         self._what = what
         self._found: list[BatchHeader] = []
         self._last_records = b""
-        self.offset = from_offset
+        self._from_offset = self.offset = from_offset
 
     async def more(self, *, something: bool) -> list[BatchHeader]:
         """The job's own batches and markers among the next ones; `something`: wait until there are batches at all."""
@@ -115,6 +118,15 @@ class _Reading:
 
     def until(self, end_offset: int, timestamp_ms: int) -> Tail:
         found = tuple(header for header in self._found if header.next_offset <= end_offset)
+        own = sum(header.producer_id in self._own and not header.is_control for header in found)
+        _LOG.debug(
+            "read %s from the checkpoint's offset %d to %d: %d batches, %d of them of this job with rows",
+            self._target,
+            self._from_offset,
+            end_offset,
+            len(found),
+            own,
+        )
         return Tail(found, self._last_records, end_offset, timestamp_ms)
 
 

@@ -11,13 +11,16 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 
 from csv2kafka.clock import boottime_s
 from csv2kafka.errors import JobConflict, TopicError
+from csv2kafka.human import plural
 from csv2kafka.kafka import protocol
 from csv2kafka.kafka.client import GONE_AFTER_S, UNKNOWN_TOPIC, BrokerError, Client, Partition, TopicView, check
+from csv2kafka.logs import warn_once
 
 _LOG = logging.getLogger(__name__)
 _TOPIC_RESOURCE = 2
 _SETTINGS = ("max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas")
 _TOPIC_EXISTS = 36
+_LEADERS_TOLD = 12
 _NO_SETTINGS: Mapping[str, str] = {}
 DAY_MS = 24 * 3600 * 1000
 
@@ -62,13 +65,20 @@ async def prepare(
     settings = await read_settings(client, name, _SETTINGS)
     _check_settings(name, settings)
     if view.replicas < 3:
-        _LOG.warning(
-            "topic %s has %d replica%s: with fewer than 3 a lost disk loses acknowledged rows",
-            name,
-            view.replicas,
-            "" if view.replicas == 1 else "s",
-        )
+        replicas = plural(view.replicas, "replica")
+        warn_once(_LOG, f"topic {name} has {replicas}: with fewer than 3 a lost disk loses acknowledged rows")
     limit_bytes = int(settings["max.message.bytes"])
+    leaders = ", ".join(f"{number} (leader: broker {view.leaders[number]})" for number in chosen[:_LEADERS_TOLD])
+    _LOG.debug(
+        "topic %s (id %s): %d partition(s), %d replica(s), %s; writing to partition %s%s",
+        name,
+        view.topic_id,
+        len(view.leaders),
+        view.replicas,
+        ", ".join(f"{setting}={settings[setting]}" for setting in _SETTINGS),
+        leaders,
+        " ..." if len(chosen) > _LEADERS_TOLD else "",
+    )
     return tuple(Target(Partition(name, view.topic_id, number), view.cluster_id, limit_bytes) for number in chosen)
 
 
@@ -150,8 +160,8 @@ def _check_settings(name: str, settings: dict[str, str]) -> None:
         )
     retention_ms = int(settings["retention.ms"])
     if 0 <= retention_ms < DAY_MS:
-        _LOG.warning(
-            "topic %s keeps records for %.1f h only: an interrupted job must be resumed before its last rows expire",
-            name,
-            retention_ms / 3_600_000,
+        warn_once(
+            _LOG,
+            f"topic {name} keeps records for {retention_ms / 3_600_000:.1f} h only: an interrupted job must be resumed "
+            "before its last rows expire",
         )

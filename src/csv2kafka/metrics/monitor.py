@@ -101,8 +101,9 @@ class Monitor:
         """The last sample stays to be seen."""
 
     def attach(self, details: Callable[[], dict[str, Any]]) -> None:
-        """Have `details` asked for what the status is to say of a fleet, whenever somebody asks."""
+        """Have `details` asked for what page and metrics are to say of a fleet, whenever somebody asks."""
         self._details = details
+        self._exposition.attach(details)
 
     def ended(self, status: str) -> None:
         """The load returned; `status` is its receipt's."""

@@ -47,6 +47,9 @@ def facts(sample: Sample, *, is_last: bool) -> dict[str, str]:
         "throughput": f"{human.size(bytes_per_s)}/s",
         "elapsed": f"in {human.clock(sample.elapsed_s)}",
     }
+    if sample.fleet is not None:
+        complete, count, noun = sample.fleet
+        known = {"files": f"{complete:,} of {human.plural(count, noun)}", **known}
     if sample.bad_rows:
         known["bad"] = human.plural(sample.bad_rows, "bad row")
     if sample.throttled_s > 0:
@@ -123,7 +126,7 @@ def bar_line(sample: Sample, columns: int, *, is_last: bool) -> RenderableType:
     from rich.table import Table  # noqa: PLC0415
 
     head, known = f"{percent(sample):5.1f} %", facts(sample, is_last=is_last)
-    for least_wanted in ("", "retries", "elapsed", "throughput", "rows", "throttled", "rate", "bad", "eta"):
+    for least_wanted in ("", "retries", "elapsed", "throughput", "rows", "throttled", "rate", "bad", "files", "eta"):
         known.pop(least_wanted, None)
         tail = " · ".join(known.values())
         if len(head) + 1 + _MIN_BAR_COLUMNS + 1 + len(tail) <= columns:

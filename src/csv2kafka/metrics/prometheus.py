@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -64,8 +65,7 @@ class Exposition:
 
     def __init__(self, *, job_id: str, source: str, topic: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         job = {"job_id": job_id, "source": source, "topic": topic}
-        # A path may be no text at all, which the format, being UTF-8, has no room for.
-        self._job = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in job.items()}
+        self._job = {name: _as_text(value) for name, value in job.items()}
         self._clock_s = clock_s
         self._lock = threading.Lock()  # held for moments only
         self._sample: Sample | None = None
@@ -73,6 +73,7 @@ class Exposition:
         self._latency_counts = [0] * (len(_LATENCY_BOUNDS_S) + 1)
         self._latency_sum_s = 0.0
         self._last_errors: Counter[str] = Counter()
+        self._fleet: Callable[[], dict[str, Any]] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -87,6 +88,10 @@ class Exposition:
         """One that ends the run: no sample tells of it."""
         with self._lock:
             self._last_errors[kind] += 1
+
+    def attach(self, details: Callable[[], dict[str, Any]]) -> None:
+        """As Monitor.attach."""
+        self._fleet = details
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
@@ -106,6 +111,8 @@ class Exposition:
         yield latency
         if sample is not None:
             yield from self._gauges(sample, self._clock_s() - sampled_s)
+        if self._fleet is not None:
+            yield from _fleet_gauges(self._fleet())
 
     def _gauges(self, sample: Sample, sample_age_s: float) -> Iterator[Metric]:
         for name, meaning, figure in _GAUGES:
@@ -125,3 +132,21 @@ class Exposition:
             buckets.append(("+Inf" if bound_s == math.inf else str(bound_s), float(below)))
         meaning = "From sending a Produce request to its acknowledgement."
         return HistogramMetricFamily("csv2kafka_ack_latency_seconds", meaning, buckets, self._latency_sum_s)
+
+
+def _fleet_gauges(fleet: dict[str, Any]) -> Iterator[Metric]:
+    """Files have series of their own only while they are under way: as many as there are workers, not as files."""
+    files = GaugeMetricFamily("csv2kafka_fleet_files", "Files, or parts of one, by their state.", labels=("state",))
+    for state, count in fleet["counts"].items():
+        files.add_metric((state,), count)
+    yield files
+    for figure, meaning in (("rows", "Rows that are done of a file"), ("progress_ratio", "How much is done of a file")):
+        one = GaugeMetricFamily(f"csv2kafka_fleet_file_{figure}", f"{meaning} under way.", labels=("file", "worker"))
+        for found in fleet["running"]:
+            one.add_metric((_as_text(found["file"]), found["worker"] or ""), found[figure])
+        yield one
+
+
+def _as_text(name: str) -> str:
+    """A path may be no text at all, which the format, being UTF-8, has no room for."""
+    return name.encode("utf-8", "backslashreplace").decode()

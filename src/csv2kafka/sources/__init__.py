@@ -32,6 +32,11 @@ class Source(Protocol):
 
     identity: SourceIdentity
 
+    @property
+    def failures(self) -> int:
+        """How often a read failed so far and was made again, unseen by whoever reads."""
+        return 0
+
     def read_from(self, offset_bytes: int) -> Generator[bytes, None, None]:
         """Yield the bytes from exactly `offset_bytes` (0 to size) to the end, in order, in chunks of some MiB at most.
 

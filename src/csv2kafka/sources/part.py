@@ -45,6 +45,10 @@ class PartSource(Source):
         self._check(offset_bytes)
         return self._raw.read_at(offset_bytes, min(size_bytes, self._part.end_byte - offset_bytes))
 
+    @property
+    def failures(self) -> int:
+        return self._raw.failures
+
     def object_bytes(self, offset_bytes: int) -> int:
         return max(0, offset_bytes - self._part.start_byte)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,12 +99,21 @@ class S3Source(Source):
         self._lock = threading.Lock()
         self._running: set[Prefetch] = set()
         self._closed = False
+        self._failures = 0
         self._uri = f"s3://{self._bucket}/{self._key}"
         try:
             self.identity = self._find(version_id)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def failures(self) -> int:
+        return self._failures
+
+    def _count_failure(self) -> None:
+        with self._lock:  # several reads run side by side
+            self._failures += 1
 
     def read_from(self, offset_bytes: int) -> Generator[bytes, None, None]:
         return self.read_range(offset_bytes, self.identity.size_bytes)
@@ -169,7 +178,7 @@ class S3Source(Source):
                 self._uri, answer["ContentLength"], answer["ETag"], answer.get("VersionId", version_id)
             )
 
-        patience = Patience(self._retries, self._uri, None, Stop())
+        patience = Patience(self._retries, self._uri, None, Stop(), self._count_failure)
         while True:
             try:
                 return ask()
@@ -177,7 +186,7 @@ class S3Source(Source):
                 patience.failed(error, "asking for its size")
 
     def _fetch(self, start_byte: int, end_byte: int, stop: Stop) -> Iterator[bytes]:
-        patience = Patience(self._retries, self._uri, self.identity, stop)
+        patience = Patience(self._retries, self._uri, self.identity, stop, self._count_failure)
         piece_bytes = self._ahead.piece_bytes
         while start_byte < end_byte:
             try:
@@ -234,11 +243,20 @@ FAILURES = (boto_errors.ClientError, boto_errors.BotoCoreError, HTTPError, OSErr
 class Patience:
     """The allowance of one request, and its pauses: exponential, with full jitter."""
 
-    def __init__(self, retries: Retries, uri: str, pinned: SourceIdentity | None, stop: Stop) -> None:
+    def __init__(
+        self,
+        retries: Retries,
+        uri: str,
+        pinned: SourceIdentity | None,
+        stop: Stop,
+        count: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`count` is told of each failure after which the request is made again."""
         self._retries = retries
         self._uri = uri
         self._pinned = pinned
         self._stop = stop
+        self._count = count
         self._failures = 0
 
     def refill(self) -> None:
@@ -256,8 +274,11 @@ class Patience:
                 f"{self._uri}: {doing} failed {self._failures} times in a row, the last time with: {_said(error)}",
                 hint="check the network and AWS_ENDPOINT_URL, then run the same command again: it goes on here",
             ) from error
+        self._count()
         if self._failures == 1:
             log.warning("%s: %s failed, trying again: %s", self._uri, doing, _said(error))
+        else:
+            log.debug("%s: %s failed %d times in a row: %s", self._uri, doing, self._failures, _said(error))
         pause_s = min(self._retries.longest_pause_s, self._retries.first_pause_s * 2 ** (self._failures - 1))
         self._stop.wait(random.uniform(0, pause_s))  # noqa: S311 - jitter is no secret
 

@@ -81,6 +81,10 @@ class TextSource(Source):
         with self._lock:
             return Restart(*self._restarts.before(offset_bytes))
 
+    @property
+    def failures(self) -> int:
+        return self._raw.failures
+
     def object_bytes(self, offset_bytes: int) -> int:
         with self._lock:
             if offset_bytes == self._size_bytes:
