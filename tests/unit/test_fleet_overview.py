@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from csv2kafka.fleet.overview import Overview
+from csv2kafka.fleet.overview import STATES, Overview
 from csv2kafka.fleet.work import TOLD, Failure, Outcome
 from csv2kafka.model import Checkpoint, JobStatus, Quarantine, Restart
 from tests.unit.test_fleet_manifest import MANIFEST, PARTED
@@ -26,6 +26,10 @@ def sums(overview: Overview) -> tuple[int, ...]:
     return tuple(getattr(sample, name) for name in SUMMED)
 
 
+def counts(overview: Overview) -> dict[str, int]:
+    return {state: count for state, count in overview.counts().items() if count}
+
+
 def begun(**changes: Any) -> Checkpoint:
     """Of an earlier run: 40 rows, 400 bytes, 4 bad rows."""
     found = Checkpoint("nightly/00000", 40, 36, byte_offset=400, quarantine=Quarantine("orders.bad", 4))
@@ -34,7 +38,7 @@ def begun(**changes: Any) -> Checkpoint:
 
 def test_at_first_all_wait() -> None:
     overview = Overview(MANIFEST, {})
-    assert overview.counts() == {"waiting": 2}
+    assert counts(overview) == {"waiting": 2}
     assert sums(overview) == (0,) * 6
     sample = overview.sample()
     assert (sample.bytes_total, sample.rows_per_s, sample.eta_s, sample.ack_latency_s) == (2_000, 0, None, None)
@@ -59,10 +63,10 @@ def test_who_runs_what_and_how_far() -> None:
     overview = Overview(MANIFEST, {})
     overview.handed_out(SECOND)
     overview.told(telling(1, rows=5, bytes_done=250))
-    assert overview.counts() == {"waiting": 1, "running": 1}
-    assert [(item.entry, item.worker, item.attempts) for item in overview.running()] == [(SECOND, "tcp://a:1", 1)]
+    assert counts(overview) == {"waiting": 1, "running": 1}
+    assert (overview.items[1].worker, overview.items[1].attempts) == ("tcp://a:1", 1)
     details = overview.details("http://dashboard")
-    assert details["counts"] == {"waiting": 1, "running": 1}
+    assert details["counts"] == dict.fromkeys(STATES, 0) | {"waiting": 1, "running": 1}
     (running,) = details["running"]
     assert (running["worker"], running["progress_ratio"], running["rows"]) == ("tcp://a:1", 0.25, 5)
     assert details["dashboard"] == "http://dashboard"
@@ -133,11 +137,12 @@ def test_how_entries_end() -> None:
     overview.ended(Outcome(0, "tcp://b:2", receipt_of(FIRST, rows=90)))
     overview.told(telling(1, rows=10, bytes_done=100))
     overview.ended(Outcome(1, "tcp://c:3", failure=Failure("bad_data", "row 11 has 3 fields", "mend it", 65)))
-    assert overview.counts() == {"complete": 1, "failed": 1}
+    assert counts(overview) == {"complete": 1, "failed": 1}
     assert sums(overview)[:4] == (100, 0, 1_100, 0)
     assert overview.sample().errors == (("bad_data", 1),)
     assert (overview.items[1].worker, overview.items[1].error) == ("tcp://c:3", "row 11 has 3 fields")
-    assert list(overview.running()) == []
+    details = overview.details("")
+    assert (details["running"], details["failed"][0]["error"]) == ([], "row 11 has 3 fields")
 
 
 def test_one_that_was_stopped_keeps_its_bytes() -> None:
@@ -145,12 +150,12 @@ def test_one_that_was_stopped_keeps_its_bytes() -> None:
     overview.handed_out(FIRST)
     overview.told(telling(0, rows=10, bytes_done=100))
     overview.ended(Outcome(0, "tcp://b:2", receipt_of(FIRST, rows=12, status="stopped")))
-    assert overview.counts() == {"stopped": 1, "waiting": 1}
+    assert counts(overview) == {"stopped": 1, "waiting": 1}
     assert sums(overview)[:3] == (12, 0, 100)
 
 
 def test_one_that_is_held_back_says_why() -> None:
     overview = Overview(MANIFEST, {})
     overview.held_back(SECOND, "nightly/00000 is not loaded")
-    assert overview.counts() == {"waiting": 1, "held back": 1}
+    assert counts(overview) == {"waiting": 1, "held back": 1}
     assert overview.items[1].error == "nightly/00000 is not loaded"
