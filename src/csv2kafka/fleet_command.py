@@ -142,11 +142,13 @@ def fleet(
 
 
 def _do(context: typer.Context) -> int:
+    from csv2kafka import logs  # noqa: PLC0415
     from csv2kafka.settings import load_run  # noqa: PLC0415
 
     asked = context.params
     settings = load_run(given(context, *_OWN) | {"job_id": asked["name"]}, **reach(context))
     own, output = _options(asked), context.obj
+    logs.set_up(settings.log_format, quiet=asked["quiet"], verbose=asked["verbose"])
     if asked["index"] is not None:
         return _load_one(settings, own, asked["index"], output, quiet=asked["quiet"], verbose=asked["verbose"])
     if asked["dry_run"] or asked["freeze"]:

@@ -16,9 +16,10 @@ from csv2kafka.fleet.work import TOLD, Failure, Outcome
 from csv2kafka.metrics.monitor import Monitor
 from csv2kafka.metrics.progress import facts
 from csv2kafka.metrics.prometheus import Exposition
-from csv2kafka.model import Part, SourceIdentity
+from csv2kafka.model import Checkpoint, JobStatus, Part, SourceIdentity
 from tests.unit.test_prometheus import exposition, figures
 
+DONE = Checkpoint("orders/00000", 10, 10, JobStatus.COMPLETED)
 DASHBOARD = "http://scheduler:8787/status"
 FILES = "csv2kafka_fleet_file_rows", "csv2kafka_fleet_file_progress_ratio"
 
@@ -37,7 +38,7 @@ def fleet() -> Manifest:
 @pytest.fixture
 def overview(fleet: Manifest) -> Overview:
     """The first is complete, the second under way, the third just handed out, the fourth failed, the others wait."""
-    found = Overview(fleet, {0: 10}, {})
+    found = Overview(fleet, {0: DONE})
     for entry in fleet.entries[1:4]:
         found.handed_out(entry)
     found.told(telling(1, rows=7, bytes_done=250))
@@ -106,7 +107,7 @@ def test_the_status_names_what_failed_and_prometheus_hears_of_it_too(overview: O
 
 def test_many_that_failed_are_counted_not_named() -> None:
     fleet = manifest(50)
-    overview = Overview(fleet, {}, {})
+    overview = Overview(fleet, {})
     for entry in fleet.entries:
         overview.handed_out(entry)
         overview.ended(Outcome(entry.index, "", failure=Failure("source", "gone", "put it back", 66)))
@@ -118,5 +119,5 @@ def test_many_that_failed_are_counted_not_named() -> None:
     ("part", "expected"), [(None, "1 of 6 files"), (Part(0, 0, 1_000), "1 of 6 parts")], ids=["files", "parts"]
 )
 def test_the_terminal_says_how_many_are_complete(part: Part | None, expected: str) -> None:
-    sample = Overview(manifest(6, part=part), {0: 10}, {}).sample()
+    sample = Overview(manifest(6, part=part), {0: DONE}).sample()
     assert next(iter(facts(sample, is_last=False).values())) == expected

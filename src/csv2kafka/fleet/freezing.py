@@ -59,7 +59,7 @@ def freeze(
         return found
     made = _make(settings, options, stop, keep=keep)
     if keep and not store.keep(name, manifests.to_bytes(made)):
-        return freeze(settings, options, stop)  # somebody was faster
+        return freeze(settings, options, stop, look=False)  # somebody was faster
     return made
 
 
