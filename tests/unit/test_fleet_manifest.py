@@ -51,7 +51,9 @@ def test_names_sort_as_the_entries_do() -> None:
 
 def test_ten_thousand_files_are_small() -> None:
     entries = tuple(
-        Entry(n, SourceIdentity(f"s3://bucket/in/part-{n:05}.csv", n * 7_919, f'"{n * 0x9E3779B97F4A7C15:032x}"'), n % 8)
+        Entry(
+            n, SourceIdentity(f"s3://bucket/in/part-{n:05}.csv", n * 7_919, f'"{n * 0x9E3779B97F4A7C15:032x}"'), n % 8
+        )
         for n in range(10_000)
     )
     body = to_bytes(replace(MANIFEST, entries=entries))
@@ -100,7 +102,11 @@ def test_the_same_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("kept", "asked", "difference"),
     [
-        (MANIFEST, ("s3://bucket/out/", "orders", None, None), "SOURCE: 's3://bucket/in/' then, 's3://bucket/out/' now"),
+        (
+            MANIFEST,
+            ("s3://bucket/out/", "orders", None, None),
+            "SOURCE: 's3://bucket/in/' then, 's3://bucket/out/' now",
+        ),
         (MANIFEST, ("s3://bucket/in/", "sales", None, None), "TOPIC: 'orders' then, 'sales' now"),
         (MANIFEST, ("s3://bucket/in/", "orders", "single", None), "--placement: 'hash' then, 'single' now"),
         (MANIFEST, ("s3://bucket/in/", "orders", None, 3), "--split: False then, True now"),
