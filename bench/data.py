@@ -29,8 +29,8 @@ _FIRST_NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ida"
 _LAST_NAMES = ("Adler", "Becker", "Cohen", "Diaz", "Evans", "Fox", "Gray", "Haas", "Ito", "Jones", "Khan", "Lee")
 
 
-def write(path: Path, rows: int, kind: Kind = "csv") -> int:
-    """Write the first `rows` rows to `path`; return the file's size in bytes."""
+def write(path: Path, rows: int, kind: Kind = "csv", *, first_block: int = 1) -> int:
+    """Write the first `rows` rows to `path`; return the file's size in bytes. No two blocks have a row in common."""
     template = _template(kind)
     whole_block = "".join(template).encode()
     with path.open("wb") as file:
@@ -39,7 +39,7 @@ def write(path: Path, rows: int, kind: Kind = "csv") -> int:
         for start in range(0, rows, BLOCK_ROWS):
             rest = rows - start
             block = whole_block if rest >= BLOCK_ROWS else "".join(template[:rest]).encode()
-            file.write(block.replace(_BLOCK_NUMBER.encode(), b"%d" % (1 + start // BLOCK_ROWS)))
+            file.write(block.replace(_BLOCK_NUMBER.encode(), b"%d" % (first_block + start // BLOCK_ROWS)))
         return file.tell()
 
 
@@ -65,6 +65,14 @@ def expected_values(path: Path, rows: int | None = None) -> Iterator[bytes]:
             if number == rows:
                 return
             yield encode(dict(zip(columns, row, strict=True))).encode()
+
+
+def values(first_row: int, end_row: int, *, first_block: int = 1) -> Iterator[bytes]:
+    """What rows `first_row` (from 0) to before `end_row` of a file by `write` must become, at the disk's speed."""
+    whole_block = "".join(_template("json")).encode()
+    for start in range(first_row - first_row % BLOCK_ROWS, end_row, BLOCK_ROWS):
+        block = whole_block.replace(_BLOCK_NUMBER.encode(), b"%d" % (first_block + start // BLOCK_ROWS))
+        yield from block.splitlines()[max(0, first_row - start) : end_row - start]
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from tests.support.cli_load import ISOLATIONS, Ended
-from tests.support.oracle import Isolation, read_topic
+from tests.support.oracle import Isolation, end_offset, read_topic
 from tests.support.processes import Children
 from tests.support.until import until
 
@@ -95,6 +95,10 @@ class FleetLoad:
         for isolation in ISOLATIONS:
             found = [run for runs in self.runs(isolation).values() for run in runs if run[0] not in without]
             assert sorted(found) == wanted
+
+    def end(self) -> int:
+        """All partitions' end offsets together: it grows while rows are sent."""
+        return sum(end_offset(self.bootstrap, self.topic, partition) for partition in range(self.partitions))
 
     def records(self) -> int:
         return sum(len(read_topic(self.bootstrap, self.topic, partition)) for partition in range(self.partitions))

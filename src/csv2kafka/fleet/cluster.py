@@ -7,8 +7,10 @@ handed out is pickled; what a worker tells while it works goes through Dask's ev
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -18,16 +20,22 @@ try:
     import dask
     from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin, get_worker, wait
     from distributed.comm.core import CommClosedError
+    from distributed.core import Status
 except ModuleNotFoundError as missing:
     raise ConfigError(
         f"a fleet runs on Dask, which is not installed ({missing.name})", hint="pip install 'csv2kafka[fleet]'"
     ) from None
 
 _CONNECT_S = 30
+# Where Dask's own configuration says nothing else.
 _LOCAL = {
-    "distributed.scheduler.allowed-failures": 100,  # a file whose worker died is none the worse for it
-    "distributed.scheduler.worker-ttl": "60s",  # a worker that stands still is taken for dead
-    "distributed.logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
+    "distributed": {
+        "scheduler": {
+            "allowed-failures": 100,  # a file whose worker died is none the worse for it
+            "worker-ttl": "60s",  # a worker that stands still is taken for dead
+        },
+        "logging": {"distributed": "error", "bokeh": "error", "tornado": "error"},
+    }
 }
 
 Argument = TypeVar("Argument")
@@ -53,6 +61,9 @@ class Cluster:
 
     def __init__(self, scheduler: str | None, local_workers: int) -> None:
         self._local: LocalCluster | None = None
+        self._local_workers = local_workers
+        for name in ("distributed", "bokeh", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell with tracebacks is raised as well
         if scheduler is None:
             self._local = _local_cluster(local_workers)
         try:
@@ -81,7 +92,10 @@ class Cluster:
         """How many pieces of work can be under way at once, as the scheduler knows now. Raises ClusterLost."""
         self._confirm()
         with _losing():
-            return sum(self._client.nthreads().values())
+            threads = sum(self._client.nthreads().values())
+        if self._local is not None and threads < self._local_workers:
+            self._replace_lost(self._local)
+        return threads
 
     def submit(self, work: Callable[[Argument], object], argument: Argument, *, name: str) -> Handle:
         """Hand out a piece of work; `name` (unique) is what Dask's dashboard shows. Raises ClusterLost."""
@@ -91,7 +105,8 @@ class Cluster:
 
     def first_done(self, futures: Collection[Handle], timeout_s: float) -> set[Handle]:
         """Those that are done, as soon as there are any; none after the timeout. Raises ClusterLost."""
-        with suppress(TimeoutError), _losing(), self._client.as_current():
+        # Cancelled are all futures of a scheduler that is gone, and those that somebody cancelled there.
+        with suppress(TimeoutError, CancelledError), _losing(), self._client.as_current():
             wait(list(futures), timeout=timeout_s, return_when="FIRST_COMPLETED")
         self._confirm()
         return {future for future in futures if future.done()}
@@ -116,7 +131,23 @@ class Cluster:
             self._client.close(timeout=1)
         if self._local is not None:
             with suppress(Exception):
-                self._local.close(timeout=2)
+                self._end_local_workers(self._local)
+            with suppress(Exception):
+                self._local.close(timeout=10)
+
+    @staticmethod
+    def _end_local_workers(local: LocalCluster) -> None:
+        """Their own way out takes seconds, which one who is told to stop has not; they hold nothing of use any more."""
+        for nanny in local.workers.values():
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGTERM)
+
+    def _replace_lost(self, local: LocalCluster) -> None:
+        """A nanny whose worker dies while it starts gives it up for good."""
+        for name, nanny in list(local.workers.items()):
+            if nanny.status in (Status.failed, Status.closed):
+                local.workers.pop(name, None)
+        local.scale(self._local_workers)  # starts those that are missing
 
     def _confirm(self) -> None:
         if self._client.status != "running":
@@ -159,9 +190,7 @@ def _lost(why: str) -> ClusterLost:
 
 
 def _local_cluster(workers: int) -> LocalCluster:
-    dask.config.set(_LOCAL)
-    for name in ("distributed", "bokeh", "tornado"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    dask.config.update_defaults(_LOCAL)
     try:
         return LocalCluster(
             n_workers=workers,

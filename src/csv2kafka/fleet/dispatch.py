@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 MOST_ATTEMPTS = 6  # at one file, in a row, none of which got a row further
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 _LOOK_EVERY_S = 0.5
-_STOP_WITHIN_S = 6.5  # of the 9.5 that the process has; a job takes up to 6
+_STOP_WITHIN_S = 7.5  # of the 9.5 that the process has; a job takes up to 6
 _AGAIN = 75
 
 
