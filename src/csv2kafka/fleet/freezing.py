@@ -184,6 +184,7 @@ def _parts(
     from csv2kafka.fleet.cluster import Cluster  # noqa: PLC0415 - Dask: only where it has work to do
     from csv2kafka.fleet.first_pass import parts_of  # noqa: PLC0415
 
+    _LOG.info("%s is read once, to find where rows begin", sources[0].uri)
     with closing(Cluster(options.scheduler, options.local_workers)) as cluster:
         parts = parts_of(sources[0], settings, options.split, cluster, stop)
     return tuple(Entry(number, sources[0], number, part) for number, (part, _) in enumerate(parts))
