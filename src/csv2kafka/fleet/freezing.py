@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from csv2kafka.checkpoints import CheckpointStore, open_store
 from csv2kafka.checkpoints.item import from_item
-from csv2kafka.errors import ConfigError, JobConflict, SourceError, TopicError, UsageError
+from csv2kafka.errors import ConfigError, JobConflict, Retryable, SourceError, TopicError, UsageError
 from csv2kafka.fleet import manifest as manifests
 from csv2kafka.fleet.listing import find
 from csv2kafka.fleet.manifest import SINGLE, Entry, Manifest, Placement
@@ -18,7 +18,7 @@ from csv2kafka.fleet.placement import partitions_for
 from csv2kafka.jobs import DEAD_LETTER_SETTINGS
 from csv2kafka.kafka import topic
 from csv2kafka.kafka.client import Client, TopicView
-from csv2kafka.model import Checkpoint, Quarantine, SourceIdentity
+from csv2kafka.model import Checkpoint, JobStatus, Quarantine, SourceIdentity
 from csv2kafka.pipeline import StopFlag
 from csv2kafka.settings import RunSettings, StoreSettings
 from csv2kafka.threads import run_on_a_loop
@@ -87,6 +87,22 @@ def checkpoints_of(store: CheckpointStore, manifest: Manifest) -> dict[int, Chec
     items = {indexes[item["job_id"]]: item for item in store.look() if item["job_id"] in indexes}
     found = {index: from_item(item) for index, item in items.items()}
     return {index: checkpoint for index, checkpoint in found.items() if checkpoint is not None}
+
+
+def refuse_too_early(store: CheckpointStore, manifest: Manifest, entry: Entry) -> None:
+    """Where all goes into one partition in order, and nobody hands it out: each waits for the one before it.
+
+    Raises Retryable while that is not complete.
+    """
+    if manifest.placement != SINGLE or entry.index == 0:
+        return
+    before = manifest.entries[entry.index - 1]
+    found = store.load(manifest.job_id(before))
+    if found is None or found.status != JobStatus.COMPLETED:
+        raise Retryable(
+            f"{manifest.job_id(before)}, which comes before this file in its partition, is not complete",
+            hint="Load them one after the other: in AWS Batch by --depends-on type=SEQUENTIAL.",
+        )
 
 
 async def look_at_topic(settings: RunSettings, placement: Placement) -> TopicView:
@@ -168,6 +184,7 @@ def _parts(
     from csv2kafka.fleet.cluster import Cluster  # noqa: PLC0415 - Dask: only where it has work to do
     from csv2kafka.fleet.first_pass import parts_of  # noqa: PLC0415
 
+    _LOG.info("%s is read once, to find where rows begin", sources[0].uri)
     with closing(Cluster(options.scheduler, options.local_workers)) as cluster:
         parts = parts_of(sources[0], settings, options.split, cluster, stop)
     return tuple(Entry(number, sources[0], number, part) for number, (part, _) in enumerate(parts))

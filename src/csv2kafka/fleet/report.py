@@ -106,7 +106,9 @@ def as_text(receipt: FleetReceipt) -> str:
         "fleet": receipt.fleet,
         "source": receipt.source,
         "topic": f"{receipt.topic}, {human.plural(len({file.partition for file in receipt.files}), 'partition')}",
-        "files": ", ".join((files, *(f"{n:,} {status}" for status, n in sorted(counts.items()) if status != COMPLETE))),
+        f"{_noun(receipt.files)}s": ", ".join(
+            (files, *(f"{n:,} {status}" for status, n in sorted(counts.items()) if status != COMPLETE))
+        ),
         "rows": f"{receipt.rows:,}"
         + ("" if receipt.rows == receipt.rows_this_run else f" ({receipt.rows_this_run:,} in this run)"),
         "bad rows": f"{receipt.bad_rows:,}" if receipt.bad_rows else None,
@@ -152,7 +154,8 @@ def _headline(receipt: FleetReceipt, counts: Counter[str]) -> str:
         return f"complete: {rows} of {human.plural(len(receipt.files), _noun(receipt.files))} in {receipt.topic}"
     if receipt.status == "stopped":
         return f"stopped after {rows}, which are safe: run the same command again to go on"
-    return f"{counts[FAILED]:,} failed; {rows} are safe, and the same command tries again"
+    files = human.plural(len(receipt.files), _noun(receipt.files))
+    return f"{counts[FAILED]:,} of {files} failed; {rows} are safe, and the same command tries again"
 
 
 def _noun(files: Sequence[FileReceipt]) -> str:
