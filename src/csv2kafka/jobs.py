@@ -186,14 +186,7 @@ async def _load(run: _Run, stop: StopFlag, notify: Notify) -> Receipt:
             spread=bool(shape.key),
         )
         dead_letters = await _dead_letters(run, client)
-        _LOG.debug(
-            "records: %s of %d columns, key %s, %s; batches of at most %s",
-            shape.value_format,
-            len(shape.columns),
-            ",".join(shape.key) or "none",
-            settings.compression,
-            human.size(targets[0].max_message_bytes),
-        )
+        _tell_shape(settings, shape, targets[0])
         job = Job(
             run.job_id,
             source,
@@ -275,6 +268,17 @@ def _refuse_other_part(found: Checkpoint, part: Part | None) -> None:
             f"this job loads {human.part(found.part)} of the file, not {human.part(part)}",
             hint="Each part is a job of its own: give the old one again, or load this one under a new --job-id.",
         )
+
+
+def _tell_shape(settings: RunSettings, shape: RecordShape, target: topic.Target) -> None:
+    _LOG.debug(
+        "records: %s of %d columns, key %s, %s; batches of at most %s",
+        shape.value_format,
+        len(shape.columns),
+        ",".join(shape.key) or "none",
+        settings.compression,
+        human.size(target.max_message_bytes),
+    )
 
 
 def _words(found: Checkpoint | None) -> str:

@@ -115,13 +115,8 @@ async def take_over(job: Job, found: Checkpoint | None) -> Standing:
         proof.LaneTail(lane.ahead_rows + own.rows, own.last_batch, read.last_records)
         for lane, own, read in zip(log.lanes, owns, reads, strict=True)
     ]
-    proven = await asyncio.to_thread(proof.prove, job.source, job.encoder, job.targets, _position_of(checkpoint), tails)
+    proven = await _prove(job, _position_of(checkpoint), tails)
     failpoints.reach("tail_proven")
-    _LOG.debug(
-        "what lies in the topic is proven against the file: going on behind row %s, byte %s",
-        f"{proven.position.row:,}",
-        f"{proven.position.byte_offset:,}",
-    )
     lanes = tuple(
         replace(lane, next_offset=own.next_offset or lane.next_offset, last_own=own.last, ahead_rows=ahead_rows)
         for lane, own, ahead_rows in zip(log.lanes, owns, proven.ahead_rows, strict=True)
@@ -229,6 +224,16 @@ async def _base(job: Job, found: Checkpoint | None) -> Checkpoint:
         quarantine=job.bad_rows.quarantine,
         crc32c=await asyncio.to_thread(proof.checksum_of, job.source, job.source.start_byte, position.byte_offset),
     )
+
+
+async def _prove(job: Job, position: Position, tails: Sequence[proof.LaneTail]) -> proof.Proven:
+    proven = await asyncio.to_thread(proof.prove, job.source, job.encoder, job.targets, position, tails)
+    _LOG.debug(
+        "what lies in the topic is proven against the file: going on behind row %s, byte %s",
+        f"{proven.position.row:,}",
+        f"{proven.position.byte_offset:,}",
+    )
+    return proven
 
 
 async def _checksum(job: Job, checkpoint: Checkpoint, end: Position) -> int | None:

@@ -47,7 +47,7 @@ def test_details_tell_where_a_resume_stands(load: CliLoad) -> None:
     ended = load.run("--log-format", "json", "-v")
     details = [line["message"] for line in lines_of(ended.stderr) if line["level"] == "DEBUG"]
     for expected in (
-        rf"options: source=\S+, .*topic={load.topic}, .*bootstrap={load.bootstrap}, security.protocol=PLAINTEXT$",
+        rf"options: (?=.*source=)(?=.*topic={load.topic}, ).*bootstrap={load.bootstrap}, security.protocol=PLAINTEXT$",
         r"lease taken in sqlite://\S+; its checkpoint: IN_PROGRESS, row [\d,]+, byte [\d,]+, saved \S+",
         r"records: json of \d+ columns, key none, lz4; batches of at most 20.0 kB",
         r"what lies in the topic is proven against the file: going on behind row [\d,]+, byte [\d,]+",

@@ -92,7 +92,7 @@ class Cluster:
         """How many pieces of work can be under way at once, as the scheduler knows now. Raises ClusterLost."""
         self._confirm()
         with _losing():
-            threads = sum(self._client.nthreads().values())
+            threads: int = sum(self._client.nthreads().values())
         if self._local is not None and threads < self._local_workers:
             self._replace_lost(self._local)
         return threads
