@@ -152,6 +152,8 @@ class TestOnS3:
         assert self.keys(bucket, "in/?.csv") == ["in/a.csv", "in/b.csv"]
         assert self.keys(bucket, "i*/deep/*/[a-d].csv") == ["in/deep/er/c.csv"]
         assert self.keys(bucket, "*.csv") == ["other.csv"]  # a star stands for no slash
+        assert self.keys(bucket, "in/*") == ["in/_SUCCESS", "in/a.csv", "in/b.csv"]  # as on disk
+        assert self.keys(bucket, "in/.*.csv") == ["in/.hidden.csv"]
 
     def test_two_stars_are_refused(self, bucket: str) -> None:
         with pytest.raises(UsageError, match=r"\*\* has no meaning on S3"):

@@ -37,6 +37,8 @@ def fleet_of(count: int) -> Manifest:
 
 
 FLEET = fleet_of(5)
+# Jobs of other fleets, and of none.
+OTHERS = ("nightly/00001/00001", "nightly.00002", "2/nightly/00003", "nightly/00004x", "nightly/late", "nightly")
 
 
 @pytest.fixture(params=["sqlite", "dynamodb"])
@@ -184,7 +186,7 @@ class TestStatus:
 
     def test_another_fleets_jobs_are_not_counted(self, place: StoreSettings) -> None:
         frozen(place)
-        for job_id in ("nightly/00001/00001", "nightly.00002", "2/nightly/00003", "nightly/00004x", "nightly"):
+        for job_id in OTHERS:
             store = store_at(place)
             store.acquire(job_id)
             store.save(Checkpoint(job_id, 7, 7))
@@ -222,10 +224,11 @@ class TestStatus:
 class TestReset:
     def test_all_of_it_is_forgotten(self, place: StoreSettings) -> None:
         under_way(place).release()
-        other = store_at(place)
-        other.acquire("other")
-        other.save(Checkpoint("other", 7, 7))
-        other.release()
+        for job_id in OTHERS:
+            other = store_at(place)
+            other.acquire(job_id)
+            other.save(Checkpoint(job_id, 7, 7))
+            other.release()
         result = call(place, "reset", "--fleet", NAME)
         assert (result.exit_code, result.stdout) == (
             0,
@@ -234,7 +237,7 @@ class TestReset:
         )
         assert store_at(place).kept(NAME) is None
         states = {one.job_id: one.state for one in status.standings(place)}
-        assert states.pop("other") == "stopped"
+        assert {states.pop(job_id) for job_id in OTHERS} == {"stopped"}
         assert states == {manifests.job_id(NAME, index): "reset" for index in range(4)}
         frozen(place)
         assert standing.standing(place, NAME).rows == 0

@@ -97,8 +97,11 @@ def _below(source: str, uris_below: Callable[[str], Iterable[str]]) -> Iterable[
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
-    """Part by part: a star stands for no slash."""
-    return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))
+    """Part by part, as on disk: a star stands for no slash, and for no dot at the beginning."""
+    return len(parts) == len(pattern) and all(
+        fnmatchcase(part, wanted) and wanted.startswith(".") >= part.startswith(".")
+        for part, wanted in zip(parts, pattern, strict=True)
+    )
 
 
 def _is_hidden(parts: Iterable[str]) -> bool:
