@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ class TestOnDisk:
     @pytest.mark.parametrize("end", ["", "/"])
     def test_a_folder_is_all_below_it_but_what_is_hidden(self, folder: Path, end: str) -> None:
         assert names(f"{folder}{end}", folder) == ["a.csv", "b.csv", "deep/er/c.csv"]
+
+    def test_many_come_in_the_order_of_their_names(self, tmp_path: Path) -> None:
+        wanted = [f"{number:03}.csv" for number in range(50)]
+        for name in random.Random(1).sample(wanted, 50):
+            (tmp_path / name).touch()
+        for source in (tmp_path, tmp_path / "*.csv"):
+            assert names(source, tmp_path) == wanted
 
     def test_a_folder_of_a_hidden_folder_counts(self, folder: Path) -> None:
         assert names(folder / ".git", folder) == [".git/y.csv"]

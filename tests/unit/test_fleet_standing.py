@@ -130,6 +130,7 @@ class TestStatus:
             "",
             "JOB            STATE    ROWS  DONE  SOURCE",
             "nightly/00001  running  50    50%   s3://bucket/in/1.csv",
+            f"  held by {standing.standing(place, NAME).files[1].job.held_by}",  # type: ignore[union-attr]
             "nightly/00002  failed   20    20%   s3://bucket/in/2.csv",
             "  row 21 has 3 fields",
             "nightly/00003  stopped  30    30%   s3://bucket/in/3.csv",

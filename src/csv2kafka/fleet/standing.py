@@ -188,7 +188,7 @@ def as_text(fleet: FleetStanding) -> str:
 
 
 def _table(files: Sequence[FileStanding]) -> list[str]:
-    """A line for each, and one below for its last error."""
+    """A line for each, and below it who holds it and its last error."""
     if not files:
         return []
     shown = files[:_MOST_SHOWN]
@@ -198,8 +198,9 @@ def _table(files: Sequence[FileStanding]) -> list[str]:
     lines = [""]
     for row, file in zip(rows, (None, *shown), strict=True):
         lines.append("  ".join([*map(str.ljust, row, widths), row[-1]]))
-        if file is not None and file.job is not None and file.job.last_error:
-            lines.append(f"  {file.job.last_error}")
+        if file is not None and file.job is not None:
+            told = (f"held by {file.job.held_by}" if file.job.held_by else None, file.job.last_error)
+            lines += [f"  {what}" for what in told if what]
     if len(files) > len(shown):
         lines.append(f"and {len(files) - len(shown):,} more: --json lists all")
     return lines
