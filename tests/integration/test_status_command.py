@@ -12,6 +12,7 @@ import pytest
 
 from csv2kafka.devbroker import Broker
 from tests.support.cli_load import SMALL_BATCHES, CliLoad
+from tests.support.fleet_load import FleetLoad
 from tests.support.processes import Children
 from tests.support.until import until
 
@@ -72,3 +73,26 @@ def test_how_it_failed_and_that_it_goes_on(load: CliLoad) -> None:
 def test_a_job_that_is_not_there(load: CliLoad) -> None:
     ended = load.children.cli("status", "other", "--checkpoint", load.checkpoint, "--json")
     assert (ended.returncode, json.loads(ended.stdout)["error"]) == (78, "there is no job other")
+
+
+def test_a_fleet_and_its_reset(
+    broker: Broker, make_topic: Callable[..., str], children: Children, tmp_path: Path
+) -> None:
+    fleet = FleetLoad(children, broker.bootstrap, make_topic(partitions=2), tmp_path, partitions=2)
+    for name, rows in (("a.csv", 500), ("b.csv", 700), ("c.csv", 900)):
+        fleet.write(name, rows)
+    assert fleet.run("--index", "1", workers=None).returncode == 0
+    store = ("--checkpoint", fleet.checkpoint)
+
+    found = json.loads(children.cli("status", "--fleet", "fleet", *store, "--json").stdout)
+    assert (found["counts"], found["rows"]) == ({"waiting": 2, "complete": 1}, 700)
+    assert found["bytes"] == found["files"][1]["bytes"] == (fleet.folder / "b.csv").stat().st_size
+    assert json.loads(children.cli("status", "fleet/00001", *store, "--json").stdout)["state"] == "complete"
+    assert children.cli("list", *store).stdout.splitlines()[1].split()[:2] == ["fleet/00001", "complete"]
+
+    forgotten = children.cli("reset", "--fleet", "fleet", *store)
+    assert (forgotten.returncode, forgotten.stdout[:41]) == (0, "fleet fleet and 1 job of it are forgotten")
+    (fleet.folder / "a.csv").unlink()
+    again = fleet.run("--index", "0", workers=None)  # another list, in which b.csv is the first
+    assert (again.returncode, again.receipt["rows_this_run"]) == (0, 700)
+    assert fleet.records() == 1_400
