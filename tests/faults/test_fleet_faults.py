@@ -129,6 +129,7 @@ def test_the_scheduler_killed_and_another_one_started(fleet: FleetLoad, tmp_path
     fleet.assert_exact()
 
 
+@pytest.mark.slow  # as long as it is waited for
 def test_no_scheduler_where_one_should_be(fleet: FleetLoad) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -62,7 +62,7 @@ class Cluster:
     def __init__(self, scheduler: str | None, local_workers: int) -> None:
         self._local: LocalCluster | None = None
         self._local_workers = local_workers
-        for name in ("distributed", "bokeh", "tornado"):
+        for name in ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell with tracebacks is raised as well
         if scheduler is None:
             self._local = _local_cluster(local_workers)
