@@ -37,7 +37,7 @@ class S3Server:
         """Start the server; the first time that builds versitygw (two minutes). Raises RuntimeError."""
         gateway = None if use_moto else find_versitygw()
         self.program = "moto" if gateway is None else "versitygw"
-        port = _free_port()
+        port = free_port()
         self.endpoint_url = f"http://{HOST}:{port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.endpoint_url,
@@ -121,7 +121,7 @@ def find_versitygw() -> Path | None:
     return Path(found) if found else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

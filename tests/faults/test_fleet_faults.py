@@ -6,14 +6,16 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from csv2kafka.devbroker import Broker
+from tests.support.checkpoints import sqlite_items
 from tests.support.cli_load import SMALL_BATCHES
 from tests.support.dask_processes import DaskProcesses
 from tests.support.fleet_load import FleetLoad, files_of, first_worker, workers_of
@@ -114,6 +116,22 @@ def test_the_driver_killed_and_the_same_command_again(fleet: FleetLoad) -> None:
     until(lambda: not any(map(_is_alive, workers)), "the dead driver's workers end")
 
 
+@pytest.mark.parametrize("who", ["driver", "scheduler"])
+def test_work_that_nobody_waits_for_any_more_comes_to_an_end(fleet: FleetLoad, tmp_path: Path, who: str) -> None:
+    """Dask ends no thread: the loads of a dead driver, or of a dead scheduler, have to give their files free."""
+    dask = DaskProcesses(fleet.children, tmp_path)
+    worker = dask.start_worker("--no-nanny")
+    slow = ("--max-bytes-per-s", "100000", "--compression", "none")  # the first file takes minutes
+    driver = fleet.start("--json", "--scheduler", dask.address, *slow, workers=None)
+    until(lambda: fleet.end() > 1_000, "rows are being loaded", patience_s=60)
+    (driver if who == "driver" else dask.scheduler).kill()
+    until(partial(_is_free, fleet, 0), "the worker gives the file free", patience_s=20)
+    if who == "scheduler":
+        worker.wait(timeout=60)
+    rows = _item(fleet, 0)["last_line"]
+    assert 0 < int(rows) < 100_000
+
+
 def test_the_scheduler_killed_and_another_one_started(fleet: FleetLoad, tmp_path: Path) -> None:
     dask = DaskProcesses(fleet.children, tmp_path)
     orphans = [dask.start_worker() for _ in range(2)]
@@ -129,6 +147,7 @@ def test_the_scheduler_killed_and_another_one_started(fleet: FleetLoad, tmp_path
     fleet.assert_exact()
 
 
+@pytest.mark.slow  # as long as it is waited for
 def test_no_scheduler_where_one_should_be(fleet: FleetLoad) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -136,6 +155,15 @@ def test_no_scheduler_where_one_should_be(fleet: FleetLoad) -> None:
         ended = fleet.run("--scheduler", address, workers=None)
     ended.assert_failed(75, f"no Dask scheduler answers at {address}", "`dask scheduler`")
     assert fleet.end() == 0
+
+
+def _item(fleet: FleetLoad, index: int) -> Mapping[str, Any]:
+    """A job of the fleet's as its checkpoint store has it."""
+    return sqlite_items(Path(fleet.checkpoint.removeprefix("sqlite:///")))[f"fleet/{index:05}"]
+
+
+def _is_free(fleet: FleetLoad, index: int) -> bool:
+    return "lease_owner" not in _item(fleet, index)
 
 
 def _has_come_to(fleet: FleetLoad, goal: int, driver: subprocess.Popen[str]) -> bool:

@@ -154,7 +154,7 @@ def test_a_poisoned_file_stops_no_other(fleet: FleetLoad) -> None:
     fleet.assert_exact("bad.csv")
     words = fleet.wait(fleet.start())  # tried again
     assert words.returncode == 65
-    assert words.stdout.startswith("1 failed; ")
+    assert words.stdout.startswith("1 of 6 files failed; ")
     assert "5 of 6 files complete, 1 failed" in words.stdout
     assert f"  {failed['job_id']}  {poisoned}\n    row " in words.stdout
 

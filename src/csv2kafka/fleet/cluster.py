@@ -27,6 +27,7 @@ except ModuleNotFoundError as missing:
     ) from None
 
 _CONNECT_S = 30
+_ENDING = (Status.closing, Status.closed, Status.failed)
 # Where Dask's own configuration says nothing else.
 _LOCAL = {
     "distributed": {
@@ -62,7 +63,7 @@ class Cluster:
     def __init__(self, scheduler: str | None, local_workers: int) -> None:
         self._local: LocalCluster | None = None
         self._local_workers = local_workers
-        for name in ("distributed", "bokeh", "tornado"):
+        for name in ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell with tracebacks is raised as well
         if scheduler is None:
             self._local = _local_cluster(local_workers)
@@ -169,6 +170,21 @@ def tell(topic: str, telling: Telling) -> None:
 def worker_name() -> str:
     """On a worker: its address."""
     return str(get_worker().address)
+
+
+def watch_current() -> Callable[[], bool]:
+    """On a worker, in the thread of a piece of work: a function that tells anywhere whether it is still waited for.
+
+    Dask ends no thread: work whose driver or scheduler is gone has to see so itself.
+    """
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def is_wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return worker.status not in _ENDING and task is not None and task.state == "executing"
+
+    return is_wanted
 
 
 @contextmanager

@@ -84,11 +84,11 @@ class Outcome:
 
 def load_entry(assignment: Assignment) -> Outcome:
     """Run the entry's job to its end on a worker. Raises nothing: an exception of ours would not survive the way."""
-    from csv2kafka.fleet.cluster import tell, worker_name  # noqa: PLC0415 - Dask is not there for a job by itself
+    from csv2kafka.fleet.cluster import tell, watch_current, worker_name  # noqa: PLC0415 - Dask is not there for a job by itself
 
     _prepare(assignment)
     entry, worker = assignment.entry, worker_name()
-    stop = _stop_of(assignment.run_id)
+    stop = _Stop(_stop_of(assignment.run_id), watch_current())
     teller = _Teller(partial(tell, topic_of(assignment.run_id)), {"index": entry.index, "worker": worker})
     try:
         receipt = load(assignment, sinks=(teller,), stop=stop, notify=_LOG.info)
@@ -118,6 +118,17 @@ def stop(run_id: str) -> None:
 
 def _stop_of(run_id: str) -> threading.Event:
     return _stops.setdefault(run_id, threading.Event())
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A StopFlag: set when the run is told to stop, or when nobody waits for it any more."""
+
+    told: threading.Event
+    is_wanted: Callable[[], bool]
+
+    def is_set(self) -> bool:
+        return self.told.is_set() or not self.is_wanted()
 
 
 _is_prepared = False
