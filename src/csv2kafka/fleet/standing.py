@@ -175,8 +175,7 @@ def as_text(fleet: FleetStanding) -> str:
         "source": manifest.source,
         "topic": f"{manifest.topic}, {human.plural(len({file.entry.partition for file in fleet.files}), 'partition')}",
         "frozen": manifest.created,
-        "parts" if manifest.is_split else "files": f"{len(fleet.files):,}: "
-        + ", ".join(f"{counts[state]:,} {state}" for state in states),
+        f"{manifest.noun}s": f"{len(fleet.files):,}: " + ", ".join(f"{counts[state]:,} {state}" for state in states),
         "rows": f"{fleet.rows:,}",
         "bad rows": f"{fleet.bad_rows:,}" if fleet.bad_rows else None,
         "bytes": f"{human.size(fleet.bytes)} of {human.size(manifest.size_bytes)} ({ratio:.1%})",
