@@ -26,6 +26,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Producer
+
 from bench import data
 from bench.disk import require_room
 from bench.readback import Comparison, compare
@@ -54,6 +56,9 @@ class Rows:
     def values(self) -> Iterator[bytes]:
         return data.values(self.first_row, self.end_row, first_block=self.first_block)
 
+    def sample(self) -> bytes:
+        return next(self.values())
+
 
 @dataclass(slots=True)
 class Totals:
@@ -81,6 +86,7 @@ class Command:
     options: tuple[str, ...]
     rows: int
     kills: int
+    plants: bool
 
 
 def write_files(folder: Path, count: int, rng: random.Random) -> dict[str, Rows]:
@@ -192,14 +198,14 @@ def run(options: argparse.Namespace) -> int:
             written = write_files(files, options.files, rng)
             rows = sum(each.end_row for each in written.values())
             say(f"{len(written)} files, {rows:,} rows")
-            command = Command(files, topic, broker.bootstrap, (), rows, options.kills)
+            command = Command(files, topic, broker.bootstrap, (), rows, options.kills, options.plant)
             _one_fleet(command, written, folder, rng, totals)
         with fresh_topic(broker.bootstrap, PARTITIONS) as topic:
             huge = folder / "huge.csv"
             size_bytes = data.write(huge, huge_rows, first_block=_HUGE_BLOCK)
             say(f"one file of {size_bytes / 1e9:.2f} GB, {huge_rows:,} rows, in {PARTITIONS} parts")
             split = ("--split", str(PARTITIONS))
-            command = Command(huge, topic, broker.bootstrap, split, huge_rows, options.kills)
+            command = Command(huge, topic, broker.bootstrap, split, huge_rows, options.kills, options.plant)
             _one_fleet(command, {str(huge): Rows(_HUGE_BLOCK, 0, huge_rows)}, folder, rng, totals)
     say(
         f"{totals.files} files, {totals.rows:,} rows, {totals.kills} kills, duplicates {totals.surplus}, "
@@ -216,6 +222,10 @@ def _one_fleet(command: Command, written: dict[str, Rows], folder: Path, rng: ra
     receipt, kills = load(command, folder, rng)
     totals.kills += kills
     say(f"  loaded through {kills} kills in {time.monotonic() - began_s:.0f} s; reading it back")
+    if command.plants:
+        producer = Producer({"bootstrap.servers": command.bootstrap})
+        producer.produce(command.topic, next(iter(written.values())).sample(), partition=0)
+        assert producer.flush(30) == 0
     check(receipt, written, command.bootstrap, totals)
 
 
@@ -231,6 +241,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=5.0, help="of the one huge file")
     parser.add_argument("--kills", type=int, default=24, help="of each of the two fleets")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="default: a new one")
+    parser.add_argument("--plant", action="store_true", help="put a row in once more, which must be found")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # such that nothing is left behind
     sys.exit(run(options))

@@ -124,6 +124,9 @@ class Dispatcher:
         except WorkerLost as error:
             _LOG.warning("%s: its workers died; it is handed out again", self._fleet.manifest.job_id(entry))
             outcome = Outcome(entry.index, "", failure=Failure("machine", str(error), "see the workers' logs", _AGAIN))
+        if outcome.receipt is not None and outcome.receipt.status == "stopped" and not self._stop.is_set():
+            let_go = Failure("machine", "its worker let go of it", "see the workers' logs", _AGAIN)
+            outcome = Outcome(entry.index, outcome.worker, failure=let_go)
         if outcome.failure is not None and outcome.failure.exit_code == _AGAIN and not self._stop.is_set():
             pause_s = self._attempts[entry.index].pause_s(self._overview.rows_of(entry))
             if pause_s is not None:
