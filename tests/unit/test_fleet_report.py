@@ -83,7 +83,7 @@ class TestText:
 
     def test_what_failed_is_named_with_what_to_do(self) -> None:
         text = report.as_text(ONE_FAILED)
-        assert text.splitlines()[0] == "1 failed; 10 rows are safe, and the same command tries again"
+        assert text.splitlines()[0] == "1 of 2 files failed; 10 rows are safe, and the same command tries again"
         assert "  files       1 of 2 files complete, 1 failed\n" in text
         uri = MANIFEST.entries[1].source.uri
         assert text.endswith(f"\n\n  nightly/00001  {uri}\n    row 11 has 3 fields\n    mend the file")
@@ -107,7 +107,7 @@ class TestText:
         )
         text = report.as_text(replace(ALL_DONE, files=parts))
         assert text.splitlines()[0] == "complete: 20 rows of 2 parts in orders"
-        assert table(text)["files"] == "2 of 2 parts complete"
+        assert table(text)["parts"] == "2 of 2 parts complete"
 
 
 def test_json_has_each_files_receipt() -> None:
