@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -122,9 +123,13 @@ class Cluster:
             raise WorkerLost(str(error)) from error
 
     def on_all_workers(self, action: Callable[[str], None], argument: str) -> None:
-        """Call it once on each worker that answers, not waiting for the others."""
-        with suppress(Exception):
-            self._client.run(action, argument, wait=False, on_error="ignore")
+        """Have it called once on each worker that answers. Does not wait, least of all for one that stands still."""
+
+        def call() -> None:
+            with suppress(Exception):
+                self._client.run(action, argument, on_error="ignore")
+
+        threading.Thread(target=call, name="csv2kafka-workers", daemon=True).start()
 
     def close(self) -> None:
         """Leave; end what was made here."""
