@@ -76,6 +76,7 @@ def test_workers_killed_again_and_again(fleet: FleetLoad) -> None:
     fleet.assert_exact()
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still(far_fleet: FleetLoad) -> None:
     """Taken for dead: its nanny starts another one, and its file goes on there."""
     driver = far_fleet.start("--json", *SLOW, env={WORKER_TTL: "5s"})
@@ -88,6 +89,7 @@ def test_a_worker_that_stands_still(far_fleet: FleetLoad) -> None:
     far_fleet.assert_exact()
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still_and_wakes_up_later(far_fleet: FleetLoad, tmp_path: Path) -> None:
     """Nobody ends it, another worker takes its file over: when it wakes up, it may not write a row."""
     dask = DaskProcesses(far_fleet.children, tmp_path, env={**far_fleet.env, WORKER_TTL: "5s"})
@@ -117,6 +119,7 @@ def test_the_driver_killed_and_the_same_command_again(fleet: FleetLoad) -> None:
     until(lambda: not any(map(_is_alive, workers)), "the dead driver's workers end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["driver", "scheduler"])
 def test_work_that_nobody_waits_for_any_more_comes_to_an_end(fleet: FleetLoad, tmp_path: Path, who: str) -> None:
     """Dask ends no thread: the loads of a dead driver, or of a dead scheduler, have to give their files free."""
