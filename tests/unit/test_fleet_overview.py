@@ -95,6 +95,15 @@ def test_a_second_attempt_counts_rows_once_and_as_this_runs() -> None:
     assert (overview.items[0].attempts, overview.items[0].error) == (2, None)
 
 
+def test_a_worker_that_dask_put_in_a_dead_ones_place_counts_rows_as_this_runs() -> None:
+    overview = Overview(MANIFEST, {})
+    overview.handed_out(FIRST)
+    overview.told(telling(0, rows=10, bytes_done=100))
+    overview.told(telling(0, rows=12, bytes_done=120, rows_before=10, bytes_before=100))
+    sample = overview.sample()
+    assert (sample.rows, sample.rows_before, sample.bytes_before) == (12, 0, 0)
+
+
 def test_a_first_attempt_that_said_nothing_changes_nothing() -> None:
     overview = Overview(MANIFEST, {0: begun()})
     overview.handed_out(FIRST)

@@ -77,11 +77,9 @@ class Overview:
             if item is None or item.state != "running":
                 return  # of an attempt that is over
             item.worker = telling["worker"]
-            before = item.figures
-            item.figures = {name: telling[name] for name in TOLD}
-            for name in ("rows_before", "bytes_before", "bad_rows_before"):  # what this run found, not this attempt
-                if item.attempts > 1:
-                    item.figures[name] = before[name]
+            # What this run found stays: a worker tells of what its own attempt found, and Dask makes some unasked.
+            kept = {name: item.figures[name] for name in ("rows_before", "bytes_before", "bad_rows_before")}
+            item.figures = {name: telling[name] for name in TOLD} | kept
             self._latencies_s += telling["ack_latencies_s"]
 
     def ended(self, outcome: Outcome) -> None:
