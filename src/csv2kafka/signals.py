@@ -93,8 +93,8 @@ class StopSignals:
     def _see_to_the_end(self, number: int) -> None:
         deadline = time.monotonic() + self._grace_s
         again = "; Ctrl-C again ends at once" if number == signal.SIGINT else ""
+        self._stop.set()  # before anything that may take its time
         self._announce.say(f"stopping: what was read is being sent and checkpointed{again}")
-        self._stop.set()
         exit_code = 128 + number
         while (number := self._next(deadline)) != _TOO_LATE:
             if number == _DONE:

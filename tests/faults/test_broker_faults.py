@@ -107,7 +107,7 @@ def test_the_broker_stands_still_for_a_minute(load: CliLoad, broker: Broker) -> 
 
 
 def test_a_stop_saves_what_was_acknowledged(load: CliLoad) -> None:
-    with load.paused_at("batch_acked", 10) as process:
+    with load.paused_at("batch_acked", 3) as process:
         process.send_signal(signal.SIGTERM)
     ended = load.wait()
     assert ended.returncode == STOPPED, ended

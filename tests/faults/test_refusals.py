@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,9 +33,10 @@ def _no_options_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def door(secured: SecuredBroker, tmp_path: Path) -> Door:
+def door(secured: SecuredBroker, tmp_path: Path) -> Iterator[Door]:
     secured.tokens.reset()
-    return Door(secured, tmp_path)
+    yield Door(secured, tmp_path)
+    secured.tokens.reset()  # others may come to the same broker
 
 
 class Door:
