@@ -277,7 +277,7 @@ def _rows(found: Plan) -> str:
 
 def _topic_words(topic: TopicOutlook) -> str:
     if not topic.exists:
-        made = "" if topic.findings else ": a run would create it, with one partition and the cluster's replication"
+        made = "" if topic.findings else ": a run would create it, with one partition"
         return f"{topic.name} (not there, or not to be seen{made})"
     where = f"partition {topic.partitions[0]}" if len(topic.partitions) == 1 else f"{len(topic.partitions)} partitions"
     return f"{topic.name}, {where}, {human.plural(topic.replicas or 0, 'replica')}, {topic.records:,} offsets in use"
