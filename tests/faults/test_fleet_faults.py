@@ -106,6 +106,7 @@ def test_a_worker_that_stands_still_and_wakes_up_later(far_fleet: FleetLoad, tmp
     far_fleet.assert_exact()
 
 
+@pytest.mark.slow
 def test_the_driver_killed_and_the_same_command_again(fleet: FleetLoad) -> None:
     driver = fleet.start("--json", *SLOW)
     until(lambda: fleet.end() > 1_000, "rows are being loaded", patience_s=60)
@@ -136,6 +137,7 @@ def test_work_that_nobody_waits_for_any_more_comes_to_an_end(fleet: FleetLoad, t
     assert 0 < int(rows) < 100_000
 
 
+@pytest.mark.slow
 def test_the_scheduler_killed_and_another_one_started(fleet: FleetLoad, tmp_path: Path) -> None:
     dask = DaskProcesses(fleet.children, tmp_path)
     orphans = [dask.start_worker() for _ in range(2)]
