@@ -32,7 +32,10 @@ def test_the_weaker_promise_is_printed_and_in_the_receipt(load: CliLoad) -> None
     assert load.end() == len(load.values), "no marker, and so no transactional id, was used"
 
 
-@pytest.mark.parametrize("step", ["epoch_saved", "batch_sending", "batch_acked", "checkpoint_saved", "all_acked"])
+_LATER = [pytest.param(step, marks=pytest.mark.slow) for step in ("epoch_saved", "batch_acked", "checkpoint_saved")]
+
+
+@pytest.mark.parametrize("step", ["batch_sending", "all_acked", *_LATER])
 def test_killed_and_started_again(load: CliLoad, step: str) -> None:
     load.crash_at("position_moved", 7)
     load.crash_at(step)
@@ -40,6 +43,7 @@ def test_killed_and_started_again(load: CliLoad, step: str) -> None:
     load.assert_goes_on()
 
 
+@pytest.mark.slow
 def test_a_job_may_lose_its_fence(load: CliLoad) -> None:
     """But not back: a fence of before would not keep the unfenced instance out."""
     load.options = ()

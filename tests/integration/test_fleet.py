@@ -98,6 +98,7 @@ def test_all_into_one_partition_in_the_manifests_order(fleet: FleetLoad) -> None
     assert [fleet.runs()[number] for number in (1, 2)] == [[], []]
 
 
+@pytest.mark.slow
 def test_placement_by_hash_hangs_on_the_name_alone(fleet: FleetLoad) -> None:
     names = [f"{number}.csv" for number in range(6)]
     for name in names:
@@ -159,6 +160,7 @@ def test_a_poisoned_file_stops_no_other(fleet: FleetLoad) -> None:
     assert f"  {failed['job_id']}  {poisoned}\n    row " in words.stdout
 
 
+@pytest.mark.slow
 def test_behind_a_poisoned_file_of_one_partition_nothing_is_loaded(fleet: FleetLoad) -> None:
     fleet.write("a.csv", 100)
     (fleet.folder / "b.csv").write_text("file,row,text\nb.csv,0,x\nb.csv,1\n")
@@ -172,6 +174,7 @@ def test_behind_a_poisoned_file_of_one_partition_nothing_is_loaded(fleet: FleetL
     assert [name for name, _ in fleet.runs()[0]] == ["a.csv", "b.csv"]
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_since_it_was_frozen(fleet: FleetLoad) -> None:
     for name in ("a.csv", "b.csv", "d.csv"):
         fleet.write(name, SIZES[name])
@@ -205,6 +208,7 @@ def test_told_to_stop_it_comes_to_a_checkpoint(fleet: FleetLoad) -> None:
     fleet.assert_exact()
 
 
+@pytest.mark.slow
 def test_each_file_by_its_index_without_dask(fleet: FleetLoad, tmp_path: Path) -> None:
     for name, rows in SIZES.items():
         fleet.write(name, rows)
