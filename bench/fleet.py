@@ -77,7 +77,7 @@ class Bench:
         settings = self.settings(source)
         began_s = time.perf_counter()
         for entry in manifest.entries:
-            one = work.assignment_of(manifest, entry, settings, run_id="", quiet=True)
+            one = work.assignment_of(manifest, entry, settings, None, run_id="", quiet=True)
             work.load(one, sinks=(), stop=threading.Event(), notify=lambda _: None)
         return time.perf_counter() - began_s
 

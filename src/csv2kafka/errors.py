@@ -150,6 +150,11 @@ class CheckpointMissing(ConfigError):
     pass
 
 
+def operating_error(error: BaseException) -> Csv2KafkaError | None:
+    """The error as an operator meets it; None for a bug."""
+    return error if isinstance(error, Csv2KafkaError) else machine_limit(error)
+
+
 def machine_limit(error: BaseException) -> Retryable | None:
     """What this machine refused the process (memory, open files, threads) as an error for its operator; None for
     anything else. What was sent until then is safe.

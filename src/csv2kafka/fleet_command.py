@@ -183,7 +183,7 @@ def _load_one(settings: RunSettings, own: Options, index: int, output: Output, *
             hint="Make the array as large as the list (csv2kafka fleet ... --freeze says how large).",
         )
     freezing.refuse_too_early(freezing.store_of(settings), manifest, manifest.entries[index])
-    one = work.assignment_of(manifest, manifest.entries[index], settings, run_id="")
+    one = work.assignment_of(manifest, manifest.entries[index], settings, work.schema_of(settings), run_id="")
     return load(one.settings, output, quiet=quiet, verbose=verbose, how=partial(work.load, one))
 
 

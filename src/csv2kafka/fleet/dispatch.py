@@ -56,6 +56,7 @@ class Dispatcher:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
+        self._schema = work.schema_of(fleet.settings)
         self._cluster = cluster
         self._queue = queue
         self._overview = overview
@@ -101,7 +102,7 @@ class Dispatcher:
         name = f"{self._fleet.manifest.job_id(entry)}-{self._fleet.run_id}-{attempts.count}"
         fleet = self._fleet
         assignment = work.assignment_of(
-            fleet.manifest, entry, fleet.settings, run_id=fleet.run_id, quiet=fleet.is_local
+            fleet.manifest, entry, fleet.settings, self._schema, run_id=fleet.run_id, quiet=fleet.is_local
         )
         self._overview.handed_out(entry)
         self._running[self._cluster.submit(work.load_entry, assignment, name=name)] = entry

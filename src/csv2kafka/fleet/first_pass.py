@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -62,18 +61,11 @@ def scan(part: Range) -> Transition | Failure:
     try:
         with (
             open_source(part.source.uri, expected=part.source, region=part.region, profile=part.profile) as source,
-            closing(source.read_from(part.start_byte)) as chunks,
+            closing(source.read_range(part.start_byte, part.end_byte)) as chunks,
         ):
-            return ranges.scan_range(_until(chunks, part.end_byte - part.start_byte), part.start_byte, part.dialect)
+            return ranges.scan_range(chunks, part.start_byte, part.dialect)
     except Csv2KafkaError as error:
         return Failure.of(error)
-
-
-def _until(chunks: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
-    while size_bytes > 0:
-        chunk = next(chunks)[:size_bytes]
-        size_bytes -= len(chunk)
-        yield chunk
 
 
 def _run(work: list[Range], cluster: Cluster, stop: StopFlag) -> list[Transition]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from csv2kafka import jobs, logs, shaping
-from csv2kafka.errors import Csv2KafkaError, machine_limit
+from csv2kafka.errors import Csv2KafkaError, operating_error
 from csv2kafka.fleet.manifest import Entry, Manifest
 from csv2kafka.jobs import Notify, Parts
 from csv2kafka.kafka import topic
@@ -40,13 +40,23 @@ class Assignment:
     quiet: bool = False
 
 
+def schema_of(settings: RunSettings) -> Schema | None:
+    """What --schema's file says. Raises UsageError."""
+    return load_schema(settings.schema_file) if settings.schema_file else None
+
+
 def assignment_of(
-    manifest: Manifest, entry: Entry, settings: RunSettings, *, run_id: str, quiet: bool = False
+    manifest: Manifest,
+    entry: Entry,
+    settings: RunSettings,
+    schema: Schema | None,
+    *,
+    run_id: str,
+    quiet: bool = False,
 ) -> Assignment:
     """An entry's job's options: the fleet's, under its own name, with its own file and partition."""
     own = {"source": entry.source.uri, "job_id": manifest.job_id(entry), "partition": entry.partition}
-    known = load_schema(settings.schema_file) if settings.schema_file else None
-    return Assignment(run_id, entry, settings.model_copy(update={**own, "create_topic": False}), known, quiet)
+    return Assignment(run_id, entry, settings.model_copy(update={**own, "create_topic": False}), schema, quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        known = error if isinstance(error, Csv2KafkaError) else machine_limit(error)
+        known = operating_error(error)
         if known is None:
             return cls("bug", f"this is a bug: {type(error).__name__}: {error}", "please report it", 70)
         return cls(known.kind, known.message, known.hint, known.exit_code)

@@ -26,7 +26,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from csv2kafka.errors import ConfigError, Csv2KafkaError, machine_limit
+from csv2kafka.errors import ConfigError, machine_limit, operating_error
 from csv2kafka.metrics import progress_ratio, rows_expected
 from csv2kafka.metrics.prometheus import CONTENT_TYPE, Exposition
 from csv2kafka.model import Sample
@@ -113,7 +113,7 @@ class Monitor:
 
     def failed(self, error: BaseException) -> None:
         """The load raised this."""
-        known = error if isinstance(error, Csv2KafkaError) else machine_limit(error)
+        known = operating_error(error)
         # What a bug says may be anything; the process's own output has it.
         told = (known.kind, known.message, known.hint) if known else ("bug", "this is a bug: see the log", "")
         self._exposition.count_error(told[0])
